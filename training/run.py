@@ -1,0 +1,179 @@
+"""From a recipe to a complete folder of weights: train, evaluate once, write the card."""
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+import platform
+import shutil
+import subprocess
+
+import keras
+import numpy as np
+
+from training import loop
+from training.card import card_text
+from training.curves import curves_png
+from zoo.datasets import load_dataset
+from zoo.evaluation import log_probabilities
+from zoo.evaluation import metrics
+from zoo.index import multiply_accumulates
+from zoo.index import trainable_parameters
+from zoo.pretrained import BUNDLED
+from zoo.pretrained import predict
+from zoo.pretrained import save_model
+
+
+def train(recipe, data_dir=None, out="runs", seeds=None, epochs=None, stop_after=None, bundle=False):
+    """Trains every seed of a recipe and writes the folder of the first.
+
+    The test set is read once, when a seed has ended.
+
+    Args:
+        recipe: A `Recipe`.
+        data_dir: Where `zoo.load_dataset` looks first.
+        out: Folder of the runs; this one is `out/NAME`.
+        seeds: Seeds in place of the recipe's.
+        epochs: Epochs in place of the recipe's, with the schedule rescaled.
+        stop_after: Minutes after which to stop at the end of an epoch; the
+            same call goes on from there.
+        bundle: Whether to copy the folder into the package (`zoo/weights`).
+
+    Returns:
+        The path of the folder of weights.
+
+    Raises:
+        training.loop.Interrupted: `stop_after` came before the end.
+        ValueError, OSError: as `training.loop.fit` and `zoo.load_dataset`.
+    """
+    if epochs:
+        recipe = dataclasses.replace(recipe, epochs=epochs, notes=f"Rescaled to {epochs} epochs. {recipe.notes}")
+    seeds = tuple(seeds or recipe.seeds)
+    home = pathlib.Path(out) / recipe.name
+    dataset = load_dataset(recipe.dataset, data_dir)
+    arguments = builder_arguments(dataset)
+    runs = []
+    for seed in seeds:
+        folder = home / f"seed{seed}"
+        model, history = loop.fit(
+            recipe, dataset.x_train, dataset.y_train, len(dataset.class_names), folder, seed, stop_after, arguments
+        )
+        logits, figures = _test_once(model, dataset, folder)
+        runs.append((model, history, logits, figures))
+    model, history, logits, figures = runs[0]
+
+    published = loop.build(recipe, len(dataset.class_names), **arguments)
+    published.set_weights(model.get_weights())
+    results = {
+        "dataset": dataset.name,
+        **figures,
+        "seeds": list(seeds),
+        "top1_by_seed": [run[3]["top1"] for run in runs],
+        "parameters": trainable_parameters(published),
+        "macs": multiply_accumulates(published),
+        "epochs": recipe.epochs,
+        "minutes": round(sum(row["seconds"] for run in runs for row in run[1]) / 60, 1),
+        "hardware": hardware(),
+        **(_cross_validation(recipe, dataset) if dataset.x_train.ndim == 2 else {}),
+    }
+    details = {
+        "name": recipe.name,
+        "recipe": dataclasses.asdict(recipe),
+        "data": {
+            "name": dataset.name,
+            "sha256": dataset.sha256,
+            "train_rows": len(dataset.x_train),
+            "test_rows": len(dataset.x_test),
+        },
+        "class_names": list(dataset.class_names),
+        "feature_names": list(dataset.feature_names),
+        "results": results,
+        "versions": versions(),
+    }
+    weights = save_model(
+        published,
+        home / recipe.name,
+        details=details,
+        card=card_text(details),
+        files={
+            "history.csv": history_csv(history),
+            "curves.png": curves_png(history, f"{recipe.name}, seed {seeds[0]}", published),
+            "test_logits.npz": _npz(logits=logits.astype("float16")),
+        },
+        overwrite=True,
+    )
+    if bundle:
+        shutil.rmtree(BUNDLED / recipe.name, ignore_errors=True)
+        weights = shutil.copytree(weights, BUNDLED / recipe.name)
+    return weights
+
+
+def builder_arguments(dataset):
+    """What a model takes from its data: the columns' mean and variance on the training rows."""
+    if dataset.x_train.ndim != 2:
+        return {}
+    variance = dataset.x_train.var(axis=0, dtype="float64")
+    return {
+        "num_features": dataset.x_train.shape[1],
+        "mean": dataset.x_train.mean(axis=0, dtype="float64").tolist(),
+        # A constant column stays constant; 1 keeps it finite.
+        "variance": np.where(variance > 0, variance, 1.0).tolist(),
+    }
+
+
+def _test_once(model, dataset, folder):
+    """Logits and figures on the test rows; kept, so that a second call does not read them again."""
+    kept = folder / "test.npz"
+    if not kept.exists():
+        loop.write_atomically(kept, _npz(logits=predict(model, dataset.x_test)))
+    logits = np.load(kept)["logits"]
+    return logits, metrics(log_probabilities(logits, are_probabilities=False), dataset.y_test)
+
+
+def _cross_validation(recipe, dataset):
+    from training.tabular import cross_validate
+
+    return {"cross_validation": cross_validate(recipe, dataset)}
+
+
+def _npz(**arrays):
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def history_csv(history):
+    """The history as CSV bytes, one row per epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue().encode()
+
+
+def hardware():
+    """The processor in words."""
+    try:
+        lines = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout.splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("Model name"))
+        cores = next(line.split(":")[1].strip() for line in lines if line.startswith("CPU(s)"))
+        return f"{cores} cores of {model}"
+    except (OSError, StopIteration, subprocess.CalledProcessError):
+        return platform.processor() or platform.machine()
+
+
+def versions():
+    backend = keras.backend.backend()
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": f"{backend} {__import__(backend).__version__}",
+        "numpy": np.__version__,
+    }
+
+
+def describe(weights):
+    """One line about a finished folder."""
+    results = json.loads((pathlib.Path(weights) / "recipe.json").read_text())["results"]
+    return f"{weights}: top-1 {100 * results['top1']:.2f} % on {results['rows']} test rows of {results['dataset']}"

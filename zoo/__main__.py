@@ -1,0 +1,159 @@
+"""`python -m zoo list / info / predict / evaluate / demo / index`."""
+
+import argparse
+import json
+import os
+import sys
+
+from zoo.registry import list_models
+from zoo.registry import model_info
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo", description="Keras networks with exponential linear units, with pretrained weights."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    listing = commands.add_parser("list", help="names of architectures, or of pretrained models")
+    listing.add_argument("pattern", nargs="?", default="*", help="such as 'mpelu*'")
+    listing.add_argument("--pretrained", action="store_true", help="only models with weights that load today")
+    listing.set_defaults(run=_list)
+
+    info = commands.add_parser("info", help="parameters, accuracy, recipe, size and licence of a model")
+    info.add_argument("name")
+    info.set_defaults(run=_info)
+
+    predict = commands.add_parser("predict", help="the five likeliest classes of images, or of the rows of a CSV")
+    predict.add_argument("name", help="a pretrained model, or the folder of one")
+    predict.add_argument("files", nargs="+", metavar="FILE", help="images of any size, or CSV files with a header")
+    predict.add_argument("--json", action="store_true", help="one JSON object a line")
+    predict.set_defaults(run=_predict)
+
+    evaluate = commands.add_parser("evaluate", help="run a pretrained model on the test rows of its data set")
+    evaluate.add_argument("name", help="a pretrained model, or the folder of one")
+    evaluate.add_argument("--dataset", help="another data set than the model's own")
+    evaluate.add_argument("--data-dir", help="where the data are looked for first (default: $ZOO_DATA_DIR)")
+    evaluate.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    evaluate.set_defaults(run=_evaluate)
+
+    demo = commands.add_parser("demo", help="load, evaluate and fine-tune bundled models, offline")
+    demo.add_argument("--out", default="zoo_demo.png", help="picture to write (default: %(default)s)")
+    demo.set_defaults(run=_demo)
+
+    index = commands.add_parser("index", help="make zoo/index.json anew (for whoever adds a model)")
+    index.set_defaults(run=_index)
+    return run_command(parser, arguments)
+
+
+def run_command(parser, arguments=None):
+    """Runs a parsed command; what a user can mend ends in one line and exit status 1."""
+    args = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ImportError as error:
+        hint = "install it, for example pip install 'keras-mpelu[tensorflow,data,train]'"
+        if error.name in ("tensorflow", "jax", "torch"):
+            hint = "install it, or set KERAS_BACKEND to the one you have: tensorflow, jax or torch"
+        return _fail(f"{error}; {hint}")
+    except (ValueError, OSError, FloatingPointError) as error:
+        return _fail(str(error))
+    return 0
+
+
+def _fail(message):
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+def _list(args):
+    names = list_models(args.pattern, args.pretrained)
+    if not names:
+        raise ValueError(f"no model matches {args.pattern!r}; `python -m zoo list` shows all")
+    print("\n".join(names))
+
+
+def _info(args):
+    info = model_info(args.name)
+    for key, value in _readable(info):
+        print(f"{key:<18} {value}")
+
+
+def _readable(info):
+    yield "name", info["name"]
+    yield "family", f"{info['family']} (zoo/{info['family']}.py)"
+    yield "parameters", f"{info['parameters']:,} trainable"
+    yield "MACs", f"{info['macs']:,} (convolutions and dense layers, one input)"
+    arch, _, tag = info["name"].partition(".")
+    if "top1" in info:
+        yield "data set", f"{info['dataset']}, {info['rows']:,} test rows"
+        yield "top-1", f"{100 * info['top1']:.2f} % (seed {info['seeds'][0]})"
+        yield "top-5", f"{100 * info['top5']:.2f} %"
+        yield "cross-entropy", f"{info['loss']:.4f} nats"
+        yield "calibration error", f"{info['ece']:.4f}"
+        yield "trained", f"{info['epochs']} epochs, {info['minutes']} minutes, {info['hardware']}"
+        yield "recipe", f"python -m training train {info['name']}"
+        yield "size", f"{info['size_bytes'] / 1e6:.2f} MB"
+        yield "licence", info["licence"]
+    paper = info.get("paper", {})
+    if tag:
+        paper = {other: figure for other, figure in paper.items() if other == tag}
+    for data, figure in paper.items():
+        yield "paper's top-1", f"{figure} ({data})"
+    if not paper:
+        yield "paper's top-1", "none for this network on this data set" if tag else "none for this network"
+    if not tag:
+        yield "pretrained", ", ".join(list_models(f"{arch}.*", pretrained=True)) or "not yet"
+
+
+def _predict(args):
+    from zoo.prediction import predict_files
+
+    for row in predict_files(args.name, args.files):
+        if args.json:
+            print(json.dumps(row))
+        else:
+            best = ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in row["top5"])
+            print(f"{row['input']}: {best}")
+
+
+def _evaluate(args):
+    from zoo.datasets import load_dataset
+    from zoo.evaluation import evaluate
+    from zoo.pretrained import load_model
+    from zoo.prediction import details_of
+
+    name = args.dataset or details_of(args.name).get("data", {}).get("name")
+    if not name:
+        raise ValueError(f"{args.name} does not say which data set it is for; give one with --dataset")
+    dataset = load_dataset(name, args.data_dir)
+    figures = evaluate(load_model(args.name, compile=False), dataset, progress=sys.stderr.isatty() and not args.json)
+    if args.json:
+        print(json.dumps({"name": args.name, "dataset": name, **figures}))
+        return
+    print(f"{args.name} on {figures['rows']:,} test rows of {name}:")
+    print(f"top-1 {100 * figures['top1']:.2f} %, top-5 {100 * figures['top5']:.2f} %", end=", ")
+    print(f"cross-entropy {figures['loss']:.4f} nats, calibration error {figures['ece']:.4f}")
+
+
+def _demo(args):
+    from zoo.demo import demo
+
+    demo(args.out)
+
+
+def _index(args):
+    from zoo.index import write_index
+
+    print(write_index())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Accuracy, loss and calibration of a model on the test rows of a data set."""
+
+import numpy as np
+
+from zoo.datasets import load_dataset
+from zoo.pretrained import ends_in_softmax
+from zoo.pretrained import load_model
+from zoo.pretrained import predict
+
+CALIBRATION_BINS = 15  # Guo et al., 2017
+
+
+def evaluate(model, dataset, batch_size=256, progress=False):
+    """Runs a model on the test rows of a data set.
+
+    Args:
+        model: A `keras.Model` that ends in softmax or in logits, or a name for
+            `zoo.load_model`.
+        dataset: A `Dataset`, or a name for `zoo.load_dataset`.
+        batch_size: Rows at a time.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        A dictionary: `loss` (mean cross-entropy, nats), `top1` and `top5`
+        (fractions; `top5` is 1 by definition up to five classes), `ece`
+        (expected calibration error in 15 bins of equal width), `rows`.
+
+    Raises:
+        ValueError: the data do not fit the model.
+
+    Example:
+
+    >>> figures = zoo.evaluate("snn_mlp4.digits", "digits")
+    >>> figures["rows"]
+    360
+
+    Reference:
+
+    - [Guo et al., 2017](https://arxiv.org/abs/1706.04599) for `ece`
+    """
+    model = load_model(model, compile=False) if isinstance(model, str) else model
+    dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    check_fit(model, dataset)
+    outputs = predict(model, dataset.x_test, batch_size, progress)
+    return metrics(log_probabilities(outputs, ends_in_softmax(model)), dataset.y_test)
+
+
+def check_fit(model, dataset):
+    """Raises ValueError where a data set cannot be a model's: shape or labels."""
+    expected, received = model.input_shape[1:], dataset.x_test.shape[1:]
+    if expected != received:
+        raise ValueError(f"{model.name} takes inputs of shape {expected}; {dataset.name} has {received}")
+    if (highest := int(dataset.y_test.max())) >= model.output_shape[-1]:
+        raise ValueError(
+            f"{model.name} knows the classes 0 to {model.output_shape[-1] - 1}; {dataset.name} has label {highest}; "
+            f"load the model with num_classes={highest + 1} and train it"
+        )
+
+
+def log_probabilities(outputs, are_probabilities):
+    """Log probabilities in float64, from softmax outputs or logits."""
+    outputs = outputs.astype("float64")
+    if are_probabilities:
+        return np.log(np.clip(outputs, 1e-7, None))
+    outputs -= outputs.max(axis=1, keepdims=True)
+    return outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
+
+
+def metrics(log_probability, labels):
+    """The figures of `evaluate`, from log probabilities (rows, classes)."""
+    rows = np.arange(len(labels))
+    true = log_probability[rows, labels][:, None]
+    # Ties count against the model, so that constant outputs score nothing.
+    rank = (log_probability >= true).sum(axis=1)
+    confidence = np.exp(log_probability.max(axis=1))
+    correct = log_probability.argmax(axis=1) == labels
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gap = np.bincount(bins, weights=correct - confidence, minlength=CALIBRATION_BINS)
+    return {
+        "loss": float(-true.mean()),
+        "top1": float(correct.mean()),
+        "top5": float((rank <= 5).mean()),
+        "ece": float(np.abs(gap).sum() / len(labels)),
+        "rows": len(labels),
+    }

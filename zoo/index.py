@@ -1,0 +1,81 @@
+"""Makes `index.json`: what `list`, `info` and the README's table read without a backend."""
+
+import importlib
+import json
+import re
+
+import keras
+import numpy as np
+
+from zoo.pretrained import BUNDLED
+from zoo.pretrained import SUMS
+from zoo.pretrained import sha256
+from zoo.registry import FAMILIES
+from zoo.registry import INDEX
+from zoo.registry import architectures
+from zoo.registry import create_model
+from zoo.registry import read_index
+
+
+def natural_order(name):
+    """Sorting key that puts resnet20 before resnet110."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def multiply_accumulates(model):
+    """Multiply-accumulates of the convolutions and dense layers, for one input."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            total += int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape))
+        elif isinstance(layer, keras.layers.Dense):
+            total += int(np.prod(layer.kernel.shape))
+    return total
+
+
+def trainable_parameters(model):
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+def make_index():
+    """Builds every architecture and reads every bundled folder.
+
+    Returns:
+        The dictionary that `index.json` holds.
+    """
+    index = {"architectures": {}, "models": {}}
+    for arch in sorted(architectures(), key=natural_order):
+        model = create_model(arch)
+        index["architectures"][arch] = {
+            "family": architectures()[arch][2],
+            "parameters": trainable_parameters(model),
+            "macs": multiply_accumulates(model),
+            "input_shape": list(model.input_shape[1:]),
+            "num_classes": model.output_shape[-1],
+        }
+        keras.utils.clear_session()
+    for family in FAMILIES:
+        paper = importlib.import_module(f"zoo.{family}").PAPER
+        for name, accuracy in paper.items():
+            index["architectures"][name.partition(".")[0]].setdefault("paper", {})[name.partition(".")[2]] = accuracy
+    for folder in sorted(BUNDLED.glob("*.*"), key=lambda path: natural_order(path.name)):
+        index["models"][folder.name] = model_entry(folder)
+    return index
+
+
+def model_entry(folder):
+    """The row of one folder of weights."""
+    details = json.loads((folder / "recipe.json").read_text())
+    return {
+        **details["results"],
+        "size_bytes": sum(path.stat().st_size for path in folder.iterdir()),
+        "licence": "Apache-2.0",
+        "sums": sha256(folder / SUMS),
+    }
+
+
+def write_index():
+    """Writes `index.json` beside the registry."""
+    INDEX.write_text(json.dumps(make_index(), indent=1) + "\n")
+    read_index.cache_clear()
+    return INDEX

@@ -1,0 +1,139 @@
+"""Predictions for files: images of any size, and the rows of a CSV."""
+
+import csv
+import json
+import pathlib
+
+import numpy as np
+
+from zoo.evaluation import log_probabilities
+from zoo.pretrained import ends_in_softmax
+from zoo.pretrained import find_folder
+from zoo.pretrained import load_model
+from zoo.pretrained import predict
+
+
+def details_of(name):
+    """What recipe.json says of a model: class names, column names, data; empty if there is none."""
+    path = find_folder(name)[0] / "recipe.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def predict_files(name, files):
+    """The five likeliest classes for each image or CSV row.
+
+    All files are read before anything is predicted, so a bad one loses nothing.
+
+    Args:
+        name: A name or folder for `zoo.load_model`.
+        files: Paths of images or of CSV files with a header.
+
+    Returns:
+        A list of `{"input": ..., "top5": [(class name, probability), ...]}`.
+
+    Raises:
+        ValueError: a file is not what the model takes.
+        OSError: a file cannot be read.
+    """
+    model = load_model(name, compile=False)
+    details = details_of(name)
+    inputs, labels = [], []
+    for file in files:
+        if len(model.input_shape) == 4:
+            rows, names = read_image(file, model.input_shape[1:])[None], [str(file)]
+        else:
+            rows = read_table(file, feature_names(model, details))
+            names = [f"{file} row {number}" for number in range(1, len(rows) + 1)]
+        inputs.append(rows)
+        labels += names
+    outputs = predict(model, np.concatenate(inputs))
+    probabilities = np.exp(log_probabilities(outputs, ends_in_softmax(model)))
+    classes = details.get("class_names") or [str(number) for number in range(probabilities.shape[1])]
+    best = np.argsort(-probabilities, axis=1)[:, :5]
+    return [
+        {"input": label, "top5": [(classes[k], round(float(row[k]), 6)) for k in order]}
+        for label, row, order in zip(labels, probabilities, best, strict=True)
+    ]
+
+
+def feature_names(model, details):
+    return details.get("feature_names") or [f"column {number}" for number in range(model.input_shape[1])]
+
+
+def read_image(path, shape):
+    """An image file as a uint8 array of the wanted shape (height, width, 3), scaled if need be."""
+    from PIL import Image
+    from PIL import UnidentifiedImageError
+
+    path = pathlib.Path(path)
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty; expected an image (PNG, JPEG, WebP, ...)")
+    try:
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not an image that Pillow can read; expected PNG, JPEG, WebP, ...") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{path} is a damaged image: {error}; save it anew") from error
+    height, width = shape[:2]
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image)
+
+
+def read_table(path, columns):
+    """The named columns of a CSV with a header, as float32 rows.
+
+    Raises:
+        ValueError: a column is missing or one too many, a value is no finite
+            number, or there are no rows.
+    """
+    header, rows = read_csv(path)
+    missing = [name for name in columns if name not in header]
+    extra = [name for name in header if name not in columns]
+    if missing or extra:
+        what = f"lacks the columns {_some(missing)}" if missing else f"has the further columns {_some(extra)}"
+        raise ValueError(f"{path} {what}; the model takes exactly these {len(columns)}: {_some(columns)}")
+    return np.array([numbers(path, line, row, header, columns) for line, row in rows], "float32")
+
+
+def read_csv(path):
+    """Header and numbered rows of a CSV file, checked for shape."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            rows = [(reader.line_num, row) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV text file in UTF-8: {error}") from error
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise ValueError(f"{path} has the column {twice!r} twice; rename or remove one")
+    if not header or not rows:
+        raise ValueError(f"{path} has no rows; expected a header line and at least one row")
+    for line, row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"{path} line {line} has {len(row)} values; the header has {len(header)}")
+    return header, rows
+
+
+def numbers(path, line, row, header, columns):
+    """The values of some columns of a row, as finite floats."""
+    values = []
+    for name in columns:
+        text = row[header.index(name)]
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not np.isfinite(value):
+            raise ValueError(f"{path} line {line}, column {name!r}: {text!r} is no finite number; fill or drop the row")
+        values.append(value)
+    return values
+
+
+def _some(names):
+    shown = ", ".join(repr(name) for name in names[:5])
+    return f"{shown}, ... ({len(names)} in all)" if len(names) > 5 else shown

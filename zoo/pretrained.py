@@ -1,0 +1,297 @@
+"""Folders of weights: finding, checking, loading and saving them.
+
+A folder is Keras's own directory format (config.json, metadata.json,
+model.weights.h5) with a card, the recipe, the history, golden outputs, the
+logits on the test set and SHA256SUMS. It is exactly what goes to the Hub.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import keras
+import numpy as np
+
+import keras_mpelu  # noqa: F401  registers the layers that the folders name
+from zoo.graphs import deep_graphs
+from zoo.graphs import functional_model
+from zoo.registry import published_weights
+from zoo.registry import read_index
+from zoo.registry import unknown_name
+
+BUNDLED = pathlib.Path(__file__).with_name("weights")
+NEEDED = ("config.json", "metadata.json", "model.weights.h5")
+SUMS = "SHA256SUMS"
+FINETUNING_RATE = 1e-3  # Adam; see results/finetuning.csv
+
+
+def load_model(
+    name,
+    num_classes=None,
+    classifier_activation="softmax",
+    features=False,
+    revision=None,
+    compile=True,
+):
+    """Loads a pretrained model by name, or a saved one from a folder.
+
+    A published name is looked for in the wheel, then in the Hub's cache, then
+    on the Hub (`ZOO_HUB_NAMESPACE`, default `keras-mpelu`). Its files are
+    checked against the sums pinned in this package, on every load. Nothing
+    falls back to random weights.
+
+    Args:
+        name: A name from `zoo.list_models(pretrained=True)`, or the path of a
+            folder (`"./name"` where a folder is called like a published model).
+        num_classes: Classes of the head. Another number than the model's own
+            gives a new, randomly initialised head, and a line on stderr that
+            says which weights are new.
+        classifier_activation: `"softmax"` (default), or `None` for logits.
+        features: `True` gives the model up to its pooled features, without
+            head and not compiled.
+        revision: Revision of the Hub repository; skips the bundled folder.
+        compile: Whether to compile for fine-tuning: sparse cross-entropy,
+            accuracy and Adam with a rate of 1e-3.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: unknown name, damaged or foreign files.
+        OSError: no such folder, or the Hub cannot be reached.
+
+    Example:
+
+    >>> model = zoo.load_model("snn_mlp4.digits")
+    >>> model.predict(np.zeros((1, 64)), verbose=0).shape
+    (1, 10)
+    """
+    folder, pin = find_folder(name, revision)
+    check_folder(folder, pin)
+    try:
+        with deep_graphs():
+            model = keras.saving.load_model(folder, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{folder} is not a model that Keras {keras.__version__} can load: {reason}") from error
+    if features:
+        return functional_model(model.inputs, _head(model).input, f"{model.name}_features")
+    model = _with_head(model, num_classes, classifier_activation)
+    if compile:
+        compile_for_finetuning(model)
+    return model
+
+
+def compile_for_finetuning(model, learning_rate=FINETUNING_RATE):
+    """Compiles a classifier in place: sparse cross-entropy, accuracy, Adam."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(model)),
+        metrics=["accuracy"],
+    )
+
+
+def ends_in_softmax(model):
+    """Whether the outputs are probabilities (else they are logits)."""
+    return getattr(model.layers[-1], "activation", None) is keras.activations.softmax
+
+
+def _head(model):
+    head = model.layers[-1]
+    if not isinstance(head, keras.layers.Dense):
+        raise ValueError(
+            f"model {model.name!r} ends in a {type(head).__name__} layer {head.name!r}, not in a Dense classifier; "
+            "load it without num_classes, classifier_activation or features"
+        )
+    return head
+
+
+def _with_head(model, num_classes, classifier_activation):
+    """The model with the asked head: its own, or a new one for other classes."""
+    wanted = keras.activations.get(classifier_activation)
+    if num_classes is None and getattr(model.layers[-1], "activation", None) is wanted:
+        return model
+    head = _head(model)
+    if num_classes is None:
+        num_classes = head.units
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise ValueError(f"num_classes is an integer of 1 or more; received {num_classes!r}")
+    config = {**head.get_config(), "units": num_classes, "activation": keras.activations.serialize(wanted)}
+    new_head = type(head).from_config(config)
+    outputs = new_head(head.input)
+    if num_classes == head.units:
+        new_head.set_weights(head.get_weights())
+    else:
+        new = ", ".join(f"{w.path} {tuple(w.shape)}" for w in new_head.weights)
+        kept = len(model.weights) - len(head.weights)
+        print(f"{model.name}: new head for {num_classes} classes; new weights: {new}; {kept} kept", file=sys.stderr)
+    return functional_model(model.inputs, outputs, model.name)
+
+
+def find_folder(name, revision=None):
+    """Where the files of a model are, downloaded if need be.
+
+    Returns:
+        `(folder, pin)`; `pin` is the sha256 of SHA256SUMS for a published
+        model, `None` for a folder given by path.
+    """
+    name = os.fspath(name)
+    published = name in read_index()["models"]
+    path = pathlib.Path(name)
+    if not published and (path.is_dir() or os.sep in name):
+        if not path.is_dir():
+            raise FileNotFoundError(f"no folder {name!r}; give an existing folder, or a name from `python -m zoo list`")
+        return path, None
+    if not published:
+        raise unknown_name(name, read_index()["models"], "pretrained model")
+    pin = published_weights()[name]
+    bundled = BUNDLED / name
+    if revision is None and bundled.is_dir():
+        return bundled, pin
+    return _download(name, revision), pin
+
+
+def _download(name, revision):
+    """The folder in the Hub's cache, with the files that a load needs."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    repository = f"{os.environ.get('ZOO_HUB_NAMESPACE', 'keras-mpelu')}/{name}"
+    try:
+        for file in (SUMS, *NEEDED):
+            path = huggingface_hub.hf_hub_download(repository, file, revision=revision)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(
+            f"cannot fetch {name!r} from the Hub repository {repository}: {reason} Check the network, HF_ENDPOINT and "
+            "HF_HUB_OFFLINE, or give the path of a folder"
+        ) from error
+    return pathlib.Path(path).parent
+
+
+def check_folder(folder, pin=None):
+    """Checks a folder against its SHA256SUMS, and that against its pin.
+
+    Args:
+        folder: The folder.
+        pin: Expected sha256 of SHA256SUMS. `None` for a folder of the user's
+            own, where SHA256SUMS may be missing.
+
+    Raises:
+        ValueError: a file is missing or differs from its sum.
+    """
+    folder = pathlib.Path(folder)
+    mend = "reinstall keras-mpelu, or delete the folder and load again" if pin else "save the model again"
+    for file in NEEDED:
+        if not (folder / file).is_file():
+            raise ValueError(f"{folder} has no {file}; a folder of weights holds {', '.join(NEEDED)}; {mend}")
+    if not (folder / SUMS).is_file():
+        if pin:
+            raise ValueError(f"{folder} has no {SUMS}; {mend}")
+        return
+    if pin and sha256(folder / SUMS) != pin:
+        raise ValueError(f"{folder / SUMS} is not the published one: sha256 {sha256(folder / SUMS)}, expected {pin}; {mend}")
+    for line in (folder / SUMS).read_text().splitlines():
+        expected, _, file = line.partition("  ")
+        if (folder / file).is_file() and sha256(folder / file) != expected:
+            raise ValueError(
+                f"{folder / file} is damaged or altered: sha256 {sha256(folder / file)}, expected {expected}; {mend}"
+            )
+
+
+def sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_model(model, folder, details=None, card=None, files=None, overwrite=False):
+    """Saves a model as a folder that `zoo.load_model` and plain Keras load.
+
+    The folder appears complete or not at all.
+
+    Args:
+        model: A functional `keras.Model`.
+        folder: Folder to make.
+        details: What to keep in `recipe.json`; `class_names` and
+            `feature_names` are what `python -m zoo predict` prints and expects.
+        card: Text of `README.md`; a short one is made if `None`.
+        files: `{name: bytes}` of further files.
+        overwrite: Whether an existing folder is replaced.
+
+    Returns:
+        The path of the folder.
+
+    Raises:
+        FileExistsError: the folder exists and `overwrite` is `False`.
+
+    Example:
+
+    >>> model = zoo.create_model("snn_mlp2", width=8)
+    >>> folder = zoo.save_model(model, "my_model")
+    >>> zoo.load_model("./my_model").count_params() == model.count_params()
+    True
+    """
+    folder = pathlib.Path(folder)
+    if folder.exists() and not overwrite:
+        raise FileExistsError(f"{folder} exists; give another folder, or delete it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        # A wrapper without the compile state: its optimizer may be of a class that a reader does not have.
+        with deep_graphs():
+            keras.Model(model.inputs, model.outputs, name=model.name).save(new, zipped=False)
+        inputs = golden_inputs(model)
+        np.savez_compressed(new / "golden.npz", inputs=inputs, outputs=predict(model, inputs))
+        (new / "recipe.json").write_text(json.dumps(details or {}, indent=1) + "\n")
+        (new / "README.md").write_text(card or _short_card(model, folder.name))
+        for file, content in (files or {}).items():
+            (new / file).write_bytes(content)
+        lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(new.iterdir())]
+        (new / SUMS).write_text("".join(lines))
+        new.chmod(0o755)  # mkdtemp makes it private
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(new, folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    return folder
+
+
+def golden_inputs(model):
+    """Four inputs made by code: images of smooth gradients, or rows within +-2."""
+    shape = model.input_shape[1:]
+    count = 4 * int(np.prod(shape))
+    if len(shape) == 3:
+        return (np.arange(count) * 7 // 5 % 256).astype("uint8").reshape(4, *shape)
+    return np.sin(np.arange(count)).astype("float32").reshape(4, *shape) * 2
+
+
+def predict(model, inputs, batch_size=256, progress=False):
+    """Outputs of a model, in batches of one size.
+
+    The last batch is padded, so that every backend compiles one shape only.
+    """
+    batch_size = min(batch_size, len(inputs))
+    bar = keras.utils.Progbar(len(inputs), unit_name="row") if progress else None
+    outputs = []
+    for start in range(0, len(inputs), batch_size):
+        batch = inputs[start : start + batch_size]
+        missing = batch_size - len(batch)
+        padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
+        outputs.append(np.asarray(model.predict_on_batch(padded))[: len(batch)])
+        if bar:
+            bar.update(start + len(batch))
+    return np.concatenate(outputs)
+
+
+def _short_card(model, name):
+    return (
+        f"---\nlibrary_name: keras\n---\n\n# {name}\n\nSaved with keras-mpelu: `{model.name}`, "
+        f"{model.count_params():,} parameters.\n\n```python\nimport zoo\n\nmodel = zoo.load_model({f'./{name}'!r})\n```\n"
+    )

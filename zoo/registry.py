@@ -1,0 +1,139 @@
+"""Names to architectures: the registry, and the index that answers without a backend."""
+
+import difflib
+import fnmatch
+import functools
+import importlib
+import inspect
+import json
+import pathlib
+
+# One module per family. A new family is its file and its name here.
+FAMILIES = ("resnet", "nopre", "snn")
+
+INDEX = pathlib.Path(__file__).with_name("index.json")
+
+_architectures = {}  # name -> (builder, keyword arguments, family)
+
+
+def register_models(variants):
+    """Registers a builder under the names of a table.
+
+    Args:
+        variants: `{name: keyword arguments of the builder}`. The builder also
+            gets `name`.
+    """
+
+    def register(builder):
+        family = builder.__module__.rpartition(".")[2]
+        for name, arguments in variants.items():
+            if name in _architectures:
+                raise ValueError(f"architecture {name!r} is registered twice, by {family} and {_architectures[name][2]}")
+            _architectures[name] = (builder, arguments, family)
+        return builder
+
+    return register
+
+
+def architectures():
+    """All registered architectures; imports every family and so the backend."""
+    for family in FAMILIES:
+        importlib.import_module(f"zoo.{family}")
+    return _architectures
+
+
+def published_weights():
+    """`{model name: sha256 of its SHA256SUMS}` from the tables of all families."""
+    architectures()
+    return {name: pin for family in FAMILIES for name, pin in importlib.import_module(f"zoo.{family}").WEIGHTS.items()}
+
+
+def create_model(arch, **overrides):
+    """Builds an architecture with random weights.
+
+    Args:
+        arch: A name from `zoo.list_models()`, such as `"mpelu_resnet20"`.
+        **overrides: Arguments of the family's builder: `num_classes`,
+            `classifier_activation` (`"softmax"`, or `None` for logits) and
+            whatever else it takes, such as `input_shape` or `width`.
+
+    Returns:
+        A functional `keras.Model`, not compiled.
+
+    Raises:
+        ValueError: the name is unknown, or the builder has no such argument.
+
+    Example:
+
+    >>> model = zoo.create_model("mpelu_resnet20", num_classes=10)
+    >>> model.output_shape
+    (None, 10)
+    """
+    # The index is read first, so that a wrong name costs no import of a backend.
+    if arch not in read_index()["architectures"] and arch not in architectures():
+        raise unknown_name(arch, read_index()["architectures"], "architecture")
+    builder, arguments, _ = architectures()[arch]
+    accepted = inspect.signature(builder).parameters
+    if strange := sorted(set(overrides) - set(accepted)):
+        raise ValueError(f"{arch} has no option {strange[0]!r}; its options are {', '.join(accepted)}")
+    return builder(**{"name": arch, **arguments, **overrides})
+
+
+@functools.cache
+def read_index():
+    """The committed index, as written by `python -m zoo index`."""
+    return json.loads(INDEX.read_text()) if INDEX.exists() else {"architectures": {}, "models": {}}
+
+
+def list_models(pattern="*", pretrained=False):
+    """Names of architectures, or of pretrained models, that match a pattern.
+
+    Args:
+        pattern: A shell-style pattern such as `"mpelu*"`.
+        pretrained: `True` lists the pretrained models that load today,
+            `False` (default) the architectures.
+
+    Returns:
+        A list of names in natural order. No backend is imported.
+
+    Example:
+
+    >>> zoo.list_models("mpelu_resnet*")[:2]
+    ['mpelu_resnet20', 'mpelu_resnet32']
+    """
+    names = read_index()["models" if pretrained else "architectures"]
+    return fnmatch.filter(names, pattern)
+
+
+def model_info(name):
+    """What is known of an architecture or a pretrained model.
+
+    Args:
+        name: A name from `zoo.list_models()`, with or without
+            `pretrained=True`.
+
+    Returns:
+        A dictionary: `name`, `family`, `parameters`, `macs` and, for a
+        pretrained model, the figures of its card. No backend is imported.
+
+    Raises:
+        ValueError: the name is unknown; close names are listed.
+
+    Example:
+
+    >>> zoo.model_info("mpelu_nopre_resnet164")["parameters"]
+    1719380
+    """
+    index = read_index()
+    if name in index["models"]:
+        return {"name": name, **index["architectures"][name.partition(".")[0]], **index["models"][name]}
+    if name in index["architectures"]:
+        return {"name": name, **index["architectures"][name]}
+    raise unknown_name(name, [*index["models"], *index["architectures"]], "model")
+
+
+def unknown_name(name, known, kind):
+    """The ValueError for a name that is not in the list, with close ones."""
+    close = difflib.get_close_matches(str(name), known, n=5, cutoff=0.5)
+    hint = f"close: {', '.join(close)}" if close else f"one of: {', '.join(list(known)[:8])}, ..."
+    return ValueError(f"unknown {kind} {name!r}; {hint}; `python -m zoo list` shows all")
