@@ -8,7 +8,9 @@ from zoo.__main__ import run_command
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m training", description="Train, fine-tune and measure the zoo's models.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description="Train, fine-tune and measure the zoo's models."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     train = commands.add_parser("train", help="train a model by its recipe, or go on with an interrupted run")

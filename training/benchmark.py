@@ -1,15 +1,16 @@
 """Measurements behind the figures in results/; each writes one CSV."""
 
 import csv
+import functools
 import pathlib
-import platform
 
 import keras
 import numpy as np
 
 from training.recipes import TABULAR
 from training.recipes import get_recipe
-from training.tabular import choose
+from training.tabular import choices
+from training.tabular import validation_accuracy
 from zoo.datasets import load_dataset
 from zoo.demo import digits_as_images
 from zoo.pretrained import load_model
@@ -21,13 +22,14 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
 def tabular(out):
     """Validation accuracy of each setting of the tabular recipes; the recipes hold the best ones."""
-    return _write(pathlib.Path(out) / "tabular_choices.csv", _tabular_rows())
-
-
-def _tabular_rows():
+    jobs = []
     for depth, name in TABULAR:
-        recipe = get_recipe(f"snn_mlp{depth}.{name}")
-        yield from choose(recipe, load_dataset(name))
+        dataset = load_dataset(name)
+        for recipe in choices(get_recipe(f"snn_mlp{depth}.{name}")):
+            key = {"name": recipe.name, **recipe.overrides, "learning_rate": recipe.learning_rate}
+            measure = functools.partial(validation_accuracy, recipe, dataset)
+            jobs.append((key, lambda measure=measure: {"validation_accuracy": round(measure(), 4)}))
+    return _write(pathlib.Path(out) / "tabular_choices.csv", jobs)
 
 
 def finetuning(out, name="mpelu_resnet20.cifar100", seeds=(0, 1, 2), per_class=10, epochs=30):
@@ -37,64 +39,68 @@ def finetuning(out, name="mpelu_resnet20.cifar100", seeds=(0, 1, 2), per_class=1
     (of the same five), the data set's own test rows for the result, read once
     per seed and arm with the chosen rate.
     """
-    return _write(pathlib.Path(out) / "finetuning.csv", _finetuning_rows(name, seeds, per_class, epochs))
+    jobs = [
+        (
+            {"model": name, "arm": arm, "seed": seed, "images": 10 * per_class, "epochs": epochs},
+            functools.partial(_finetuning_arm, name, arm, seed, per_class, epochs),
+        )
+        for seed in seeds
+        for arm in ("pretrained", "scratch")
+    ]
+    return _write(pathlib.Path(out) / "finetuning.csv", jobs)
 
 
-def _finetuning_rows(name, seeds, per_class, epochs):
+def _finetuning_arm(name, arm, seed, per_class, epochs):
     dataset = load_dataset("digits")
-    images, test_images = digits_as_images(dataset.x_train), digits_as_images(dataset.x_test)
-    for seed in seeds:
-        order = np.random.default_rng(seed).permutation(len(images))
-        by_class = [order[dataset.y_train[order] == label] for label in range(10)]
-        train = np.concatenate([rows[:per_class] for rows in by_class])
-        held = np.concatenate([rows[per_class : 2 * per_class] for rows in by_class])
-        for arm in ("pretrained", "scratch"):
-            keras.utils.set_random_seed(seed)
-            if arm == "pretrained":
-                model = load_model(name, num_classes=10)
-            else:
-                model = create_model(name.partition(".")[0], num_classes=10)
-            start = model.get_weights()
-            found = []
-            for rate in RATES:
-                model.set_weights(start)
-                model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
-                model.fit(images[train], dataset.y_train[train], batch_size=20, epochs=epochs, verbose=0)
-                accuracy = _accuracy(model, images[held], dataset.y_train[held])
-                found.append((accuracy, rate, model.get_weights()))
-            accuracy, rate, weights = max(found, key=lambda row: row[0])  # the smaller rate of equals
-            model.set_weights(weights)
-            yield {
-                "model": name,
-                "arm": arm,
-                "seed": seed,
-                "images": len(train),
-                "epochs": epochs,
-                "chosen_rate": rate,
-                "validation_accuracy": accuracy,
-                "test_accuracy": round(_accuracy(model, test_images, dataset.y_test), 4),
-                "test_rows": len(test_images),
-            }
+    images, labels = digits_as_images(dataset.x_train), dataset.y_train
+    order = np.random.default_rng(seed).permutation(len(images))
+    by_class = [order[labels[order] == label] for label in range(10)]
+    train = np.concatenate([rows[:per_class] for rows in by_class])
+    held = np.concatenate([rows[per_class : 2 * per_class] for rows in by_class])
+    keras.utils.set_random_seed(seed)
+    if arm == "pretrained":
+        model = load_model(name, num_classes=10)
+    else:
+        model = create_model(name.partition(".")[0], num_classes=10)
+    start = model.get_weights()
+    found = []
+    for rate in RATES:
+        model.set_weights(start)
+        model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.fit(images[train], labels[train], batch_size=20, epochs=epochs, verbose=0)
+        found.append((_accuracy(model, images[held], labels[held]), rate, model.get_weights()))
+    accuracy, rate, weights = max(found, key=lambda row: row[0])  # the smallest rate of equals
+    model.set_weights(weights)
+    return {
+        "validation_accuracy": " ".join(f"{row[0]:.2f}" for row in found),
+        "chosen_rate": rate,
+        "test_accuracy": round(_accuracy(model, digits_as_images(dataset.x_test), dataset.y_test), 4),
+        "test_rows": len(dataset.x_test),
+    }
 
 
 def _accuracy(model, images, labels):
     return float((predict(model, images).argmax(axis=1) == labels).mean())
 
 
-def _write(path, rows):
-    """Writes rows as they come, so that an interrupted measurement keeps what it has."""
+def _write(path, jobs):
+    """Runs the jobs, each a key and a function, and writes a row as each ends; those in the file are not run again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    conditions = {"backend": keras.backend.backend(), "keras": keras.__version__, "machine": platform.machine()}
-    with open(path, "w", newline="") as file:
-        writer = None
-        for row in rows:
-            row = {**row, **conditions}
-            writer = writer or csv.DictWriter(file, row, lineterminator="\n")
+    conditions = {"backend": keras.backend.backend(), "keras": keras.__version__}
+    done = []
+    if path.exists():
+        with open(path, newline="") as file:
+            done = list(csv.DictReader(file))
+    for number, (key, measure) in enumerate(jobs, start=1):
+        if any(all(row[name] == str(value) for name, value in key.items()) for row in done):
+            continue
+        row = {**key, **measure(), **conditions}
+        with open(path, "a", newline="") as file:
+            writer = csv.DictWriter(file, row, lineterminator="\n")
             if not file.tell():
                 writer.writeheader()
             writer.writerow(row)
-            file.flush()
-            print(row, flush=True)
+        print(f"{number} of {len(jobs)}: {row}", flush=True)
     return path
 
 

@@ -73,7 +73,11 @@ def card_text(details):
         f"{recipe['notes']}\n",
         *_table(
             ("setting", "value"),
-            [(key, value) for key, value in recipe.items() if key not in ("name", "notes") and value not in ((), {}, [])],
+            [
+                (key, value)
+                for key, value in recipe.items()
+                if key not in ("name", "notes") and value not in ((), {}, [])
+            ],
         ),
         f"Trained on all {data['train_rows']:,} training rows with `python -m training train {name}` in "
         f"{results['minutes']} minutes on {results['hardware']} ({details['versions']['backend']}, Keras "

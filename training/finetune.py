@@ -8,15 +8,14 @@ import numpy as np
 from training.run import builder_arguments
 from zoo.datasets import Dataset
 from zoo.evaluation import evaluate
+from zoo.prediction import details_of
+from zoo.prediction import numbers
+from zoo.prediction import read_csv
+from zoo.prediction import read_image
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
 from zoo.pretrained import load_model
 from zoo.pretrained import save_model
-from zoo.prediction import details_of
-from zoo.prediction import feature_names
-from zoo.prediction import numbers
-from zoo.prediction import read_csv
-from zoo.prediction import read_image
 from zoo.registry import create_model
 from zoo.registry import list_models
 
@@ -67,10 +66,14 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
     pretrained = name not in list_models()
     if data.is_dir():
         if not pretrained:
-            raise ValueError(f"{name!r} has no weights to fine-tune; `python -m zoo list --pretrained` shows those that do")
+            raise ValueError(
+                f"{name!r} has no weights to fine-tune; `python -m zoo list --pretrained` shows those that do"
+            )
         body = load_model(name, compile=False)
         if len(body.input_shape) != 4:
-            raise ValueError(f"{name!r} takes the columns of a table; {data} is a folder: give a CSV, or an image model")
+            raise ValueError(
+                f"{name!r} takes the columns of a table; {data} is a folder: give a CSV, or an image model"
+            )
         x, y, class_names = read_image_folders(data, body.input_shape[1:])
         columns = []
     else:
@@ -103,7 +106,9 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
     )
     figures = evaluate(model, dataset)
     if not np.isfinite(figures["loss"]):
-        raise FloatingPointError(f"training diverged at learning rate {learning_rate or FINETUNING_RATE}; give a smaller one")
+        raise FloatingPointError(
+            f"training diverged at learning rate {learning_rate or FINETUNING_RATE}; give a smaller one"
+        )
     details = {
         "name": out.name,
         "base_model": name,
@@ -127,8 +132,8 @@ def _check_columns(name, data, columns, expected):
         raise ValueError(f"{name!r} takes images; {data} is a table: give a folder of class folders")
     if sorted(columns) != sorted(expected):
         raise ValueError(
-            f"{data} has other columns than {name!r} was trained on ({len(columns)} and {len(expected)}), so its weights "
-            f"mean nothing there; give an architecture, such as {name.partition('.')[0]!r}, to train it anew"
+            f"{data} has other columns than {name!r} was trained on ({len(columns)} and {len(expected)}), so its "
+            f"weights mean nothing there; give an architecture, such as {name.partition('.')[0]!r}, to train it anew"
         )
 
 
@@ -142,7 +147,9 @@ def read_image_folders(folder, shape):
     """All images under class folders, as uint8 (N, *shape), labels and class names (sorted)."""
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(classes) < 2:
-        raise ValueError(f"{folder} has {len(classes)} class folders; expected two or more, each with the images of a class")
+        raise ValueError(
+            f"{folder} has {len(classes)} class folders; expected two or more, each with the images of a class"
+        )
     images, labels = [], []
     for number, path in enumerate(classes):
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
@@ -173,8 +180,8 @@ def read_labelled_csv(path, label):
     lonely = min(counts, key=counts.get)
     if counts[lonely] < 2:
         raise ValueError(
-            f"{path} has one row of class {lonely!r} ({len(class_names)} values in column {label!r}); expected two or more "
-            "of each, so that one can be held out"
+            f"{path} has one row of class {lonely!r} ({len(class_names)} values in column {label!r}); expected two or "
+            "more of each, so that one can be held out"
         )
     return x, np.array([class_names.index(value) for value in values]), tuple(class_names), columns
 

@@ -112,8 +112,8 @@ def fit(recipe, x, y, num_classes, folder, seed=0, stop_after=None, build_argume
 
 
 def learning_rate_schedule(recipe, steps):
-    """Linear warm-up from 0, then cosine to 0, in steps of the optimizer."""
-    warmup = recipe.warmup_epochs * steps
+    """Linear warm-up from 0 (at most half of the run), then cosine to 0, in steps of the optimizer."""
+    warmup = min(recipe.warmup_epochs * steps, recipe.epochs * steps // 2)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else recipe.learning_rate,
         decay_steps=recipe.epochs * steps - warmup,
@@ -198,11 +198,20 @@ def _save(model, folder, history):
     model.save_weights(temporary, overwrite=True)
     weights = folder / f"{name}.weights.h5"
     os.replace(temporary, weights)
-    state = {"sha256": hashlib.sha256(weights.read_bytes()).hexdigest(), "history": history}
+    state = {
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "history": history,
+        "random": [keras.ops.convert_to_numpy(variable).tolist() for variable in _random_states(model)],
+    }
     write_atomically(folder / f"{name}.json", json.dumps(state).encode())
     for old in sorted(folder.glob("checkpoint-*.json"))[:-CHECKPOINTS_KEPT]:
         old.unlink()
         old.with_suffix(".weights.h5").unlink(missing_ok=True)
+
+
+def _random_states(model):
+    """The seed generators of dropout layers, which Keras's weight files leave out."""
+    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
 
 
 def _restore(model, folder):
@@ -216,6 +225,8 @@ def _restore(model, folder):
             sound = False
         if sound:
             model.load_weights(weights)
+            for variable, value in zip(_random_states(model), state["random"], strict=True):
+                variable.assign(np.array(value, variable.dtype))
             return state["history"]
         print(f"{path.name} is damaged; trying the one before", flush=True)
     return []

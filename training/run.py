@@ -21,8 +21,10 @@ from zoo.evaluation import metrics
 from zoo.index import multiply_accumulates
 from zoo.index import trainable_parameters
 from zoo.pretrained import BUNDLED
+from zoo.pretrained import SUMS
 from zoo.pretrained import predict
 from zoo.pretrained import save_model
+from zoo.pretrained import sha256
 
 
 def train(recipe, data_dir=None, out="runs", seeds=None, epochs=None, stop_after=None, bundle=False):
@@ -174,6 +176,10 @@ def versions():
 
 
 def describe(weights):
-    """One line about a finished folder."""
-    results = json.loads((pathlib.Path(weights) / "recipe.json").read_text())["results"]
-    return f"{weights}: top-1 {100 * results['top1']:.2f} % on {results['rows']} test rows of {results['dataset']}"
+    """What to know of a finished folder, with its pin for the family's table."""
+    weights = pathlib.Path(weights)
+    results = json.loads((weights / "recipe.json").read_text())["results"]
+    return (
+        f"{weights}: top-1 {100 * results['top1']:.2f} % on {results['rows']} test rows of {results['dataset']}\n"
+        f'pin: "{weights.name}": "{sha256(weights / SUMS)}",'
+    )

@@ -49,7 +49,7 @@ def main(arguments=None):
 def run_command(parser, arguments=None):
     """Runs a parsed command; what a user can mend ends in one line and exit status 1."""
     args = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no start-up notes of TensorFlow among our lines
     try:
         args.run(args)
     except KeyboardInterrupt:
@@ -127,8 +127,8 @@ def _predict(args):
 def _evaluate(args):
     from zoo.datasets import load_dataset
     from zoo.evaluation import evaluate
-    from zoo.pretrained import load_model
     from zoo.prediction import details_of
+    from zoo.pretrained import load_model
 
     name = args.dataset or details_of(args.name).get("data", {}).get("name")
     if not name:

@@ -165,7 +165,7 @@ class Dataset:
     sha256: str
 
 
-def load_dataset(name, data_dir=None):
+def load_dataset(name, data_dir=None, download=True):
     """Loads a data set by name.
 
     Args:
@@ -183,6 +183,7 @@ def load_dataset(name, data_dir=None):
         data_dir: Folder with `NAME.npz` (`x_train`, `y_train`, `x_test`,
             `y_test`), `NAME/3.0.2/` (as prepared by TensorFlow Datasets) or
             `uci/NAME/`. Defaults to the environment variable `ZOO_DATA_DIR`.
+        download: Whether CIFAR may be fetched where it is not at hand.
 
     Returns:
         A `Dataset`.
@@ -203,7 +204,7 @@ def load_dataset(name, data_dir=None):
     folder = data_dir or os.environ.get("ZOO_DATA_DIR")
     folder = pathlib.Path(folder).expanduser() if folder else None
     if name in CIFAR:
-        return load_cifar(name, folder)
+        return load_cifar(name, folder, download)
     return load_bundled(name) if name in BUNDLED else load_uci(name, folder)
 
 
@@ -236,10 +237,11 @@ class Unavailable(Exception):
     """This source has nothing; the next one is tried."""
 
 
-def load_cifar(name, folder):
+def load_cifar(name, folder, download):
     """CIFAR from the first source that has it."""
     failures = []
-    for source in (read_npz, read_prepared, read_hub, download_with_tfds):
+    remote = (read_hub, download_with_tfds) if download else ()
+    for source in (read_npz, read_prepared, *remote):
         try:
             arrays, place = source(name, folder)
         except Unavailable as error:
@@ -278,7 +280,7 @@ def check_cifar(name, arrays, place):
                 f"expected 0 to {len(facts.class_names) - 1}; {mend}"
             )
         found = sha256_of(images), sha256_of(labels.astype(np.uint8))
-        for what, got, expected in zip(("images", "labels"), found, facts.sums.get(split, found)):
+        for what, got, expected in zip(("images", "labels"), found, facts.sums.get(split, found), strict=True):
             if got != expected:
                 raise ValueError(f"{place}: the {split} {what} have sha256 {got}, expected {expected}; {mend}")
         per_class = np.bincount(labels, minlength=len(facts.class_names))

@@ -33,7 +33,9 @@ def demo(picture="zoo_demo.png"):
     started = time.monotonic()
     picture = pathlib.Path(picture)
     if not picture.absolute().parent.is_dir():
-        raise FileNotFoundError(f"no folder {str(picture.absolute().parent)!r} for the picture; make it, or give another --out")
+        raise FileNotFoundError(
+            f"no folder {str(picture.absolute().parent)!r} for the picture; make it, or give another --out"
+        )
     rows = []
 
     for name in list_models("snn_*", pretrained=True):
@@ -82,15 +84,23 @@ def _finetune_on_digits(rows):
         history = model.fit(x, y, batch_size=20, epochs=EPOCHS, verbose=0).history
         arms[arm] = history["loss"]
         accuracy = (predict(model, x_test).argmax(axis=1) == digits.y_test).mean()
-        rows.append(("fine-tune" if arm == "fine-tuned" else "train anew", f"{model.name}", f"digits as images, {len(x)} to train", accuracy))
+        rows.append(
+            (
+                "fine-tune" if arm == "fine-tuned" else "train anew",
+                f"{model.name}",
+                f"digits as images, {len(x)} to train",
+                accuracy,
+            )
+        )
     return arms, model, (x_test, digits.y_test)
 
 
 def _cifar100():
     """CIFAR-100 where it is at hand; the demonstration never downloads."""
-    from zoo.datasets import find_locally
-
-    return load_dataset("cifar100") if find_locally("cifar100") else None
+    try:
+        return load_dataset("cifar100", download=False)
+    except FileNotFoundError:
+        return None
 
 
 def _draw(picture, arms, model, digits):

@@ -14,12 +14,12 @@ def image_input(input_shape, mean, std):
     """A 0-255 image input, and the tensor after the standardisation inside the model."""
     height, width, _ = input_shape
     if min(height, width) < 4:
-        raise ValueError(f"images are at least 4 x 4 pixels, for two strides of 2; received input_shape={input_shape!r}")
+        raise ValueError(
+            f"images are at least 4 x 4 pixels, for two strides of 2; received input_shape={input_shape!r}"
+        )
     inputs = keras.Input(input_shape, name="image", dtype="float32")
     # In float32 even under a mixed policy: bfloat16 cannot hold 255 - mean exactly.
-    preprocess = layers.Normalization(
-        mean=list(mean), variance=[s**2 for s in std], dtype="float32", name="preprocess"
-    )
+    preprocess = layers.Normalization(mean=list(mean), variance=[s**2 for s in std], dtype="float32", name="preprocess")
     return inputs, preprocess(inputs)
 
 

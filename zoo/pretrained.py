@@ -195,7 +195,9 @@ def check_folder(folder, pin=None):
             raise ValueError(f"{folder} has no {SUMS}; {mend}")
         return
     if pin and sha256(folder / SUMS) != pin:
-        raise ValueError(f"{folder / SUMS} is not the published one: sha256 {sha256(folder / SUMS)}, expected {pin}; {mend}")
+        raise ValueError(
+            f"{folder / SUMS} is not the published one: sha256 {sha256(folder / SUMS)}, expected {pin}; {mend}"
+        )
     for line in (folder / SUMS).read_text().splitlines():
         expected, _, file = line.partition("  ")
         if (folder / file).is_file() and sha256(folder / file) != expected:
@@ -293,5 +295,6 @@ def predict(model, inputs, batch_size=256, progress=False):
 def _short_card(model, name):
     return (
         f"---\nlibrary_name: keras\n---\n\n# {name}\n\nSaved with keras-mpelu: `{model.name}`, "
-        f"{model.count_params():,} parameters.\n\n```python\nimport zoo\n\nmodel = zoo.load_model({f'./{name}'!r})\n```\n"
+        f"{model.count_params():,} parameters.\n\n```python\nimport zoo\n\n"
+        f"model = zoo.load_model({f'./{name}'!r})\n```\n"
     )

@@ -28,7 +28,9 @@ def register_models(variants):
         family = builder.__module__.rpartition(".")[2]
         for name, arguments in variants.items():
             if name in _architectures:
-                raise ValueError(f"architecture {name!r} is registered twice, by {family} and {_architectures[name][2]}")
+                raise ValueError(
+                    f"architecture {name!r} is registered twice, by {family} and {_architectures[name][2]}"
+                )
             _architectures[name] = (builder, arguments, family)
         return builder
 
@@ -134,6 +136,9 @@ def model_info(name):
 
 def unknown_name(name, known, kind):
     """The ValueError for a name that is not in the list, with close ones."""
+    known = list(known)
     close = difflib.get_close_matches(str(name), known, n=5, cutoff=0.5)
-    hint = f"close: {', '.join(close)}" if close else f"one of: {', '.join(list(known)[:8])}, ..."
-    return ValueError(f"unknown {kind} {name!r}; {hint}; `python -m zoo list` shows all")
+    if close:
+        return ValueError(f"unknown {kind} {name!r}; close: {', '.join(close)}")
+    more = f", ... ({len(known)} in all)" if len(known) > 8 else ""
+    return ValueError(f"unknown {kind} {name!r}; there are: {', '.join(known[:8])}{more}")

@@ -1,0 +1,30 @@
+"""Fixtures that the tests share."""
+
+import os
+import pathlib
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """The folder of the real data, or a skip that says why (a failure where ZOO_REQUIRE_DATA is set, as in CI)."""
+    folder = os.environ.get("ZOO_DATA_DIR")
+    if folder and pathlib.Path(folder, "cifar100.npz").is_file():
+        return folder
+    reason = "real data: set ZOO_DATA_DIR to a folder with cifar100.npz and uci/"
+    if os.environ.get("ZOO_REQUIRE_DATA"):
+        pytest.fail(f"ZOO_REQUIRE_DATA is set, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def keras_state():
+    """Every test starts from Keras's own defaults."""
+    yield
+    import keras
+
+    keras.config.set_dtype_policy("float32")
+    keras.utils.clear_session()

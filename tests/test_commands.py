@@ -1,0 +1,258 @@
+"""The shell commands: what they print, and one clear line for every bad input."""
+
+import csv
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import training.__main__
+import zoo
+import zoo.__main__
+from zoo.demo import digits_as_images
+
+ROOT = pathlib.Path(__file__).parent.parent
+IMAGES, TABLE = "mpelu_resnet20.cifar100", "snn_mlp2.wine"
+
+
+def zoo_command(*arguments):
+    return zoo.__main__.main([str(argument) for argument in arguments])
+
+
+def training_command(*arguments):
+    return training.__main__.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def wine_csv(tmp_path):
+    """The wine data set's test rows as a CSV with the model's own columns; returns (path, header, rows)."""
+    data = zoo.load_dataset("wine")
+    rows = [list(map(str, row)) for row in data.x_test]
+
+    def write(header, rows, name="wine.csv"):
+        with open(tmp_path / name, "w", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+        return tmp_path / name
+
+    return write, list(data.feature_names), rows, data
+
+
+@pytest.fixture
+def digit_folders(tmp_path):
+    """Twelve rendered digits of each of three classes, in class folders."""
+    data = zoo.load_dataset("digits")
+    for label in range(3):
+        folder = tmp_path / "digits" / f"digit {label}"
+        folder.mkdir(parents=True)
+        for number, image in enumerate(digits_as_images(data.x_train[data.y_train == label][:12])):
+            Image.fromarray(image).save(folder / f"{number}.png")
+    return tmp_path / "digits"
+
+
+def processor_seconds():
+    """Seconds of processor time of the ended child processes: what a command costs on an idle machine."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def test_list_and_info_in_a_fresh_interpreter_are_quick_and_load_no_backend():
+    def timed(*arguments):
+        started = processor_seconds()
+        command = [sys.executable, "-X", "importtime", "-m", "zoo", *arguments]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        modules = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+        assert not modules & {"keras", "tensorflow", "jax", "torch", "numpy"}
+        return result.stdout, processor_seconds() - started
+
+    listed, _ = timed("list", "mpelu*")
+    assert "mpelu_nopre_resnet1001" in listed.split()
+    assert min(timed("list")[1] for _ in range(3)) < 0.5
+    shown, _ = timed("info", IMAGES)
+    for words in ("276,948", "40,556,800", "top-1", "paper's top-1", "python -m training train", "MB", "Apache-2.0"):
+        assert words in shown
+
+
+def test_info_of_an_architecture_gives_the_papers_figure(capsys):
+    assert zoo_command("info", "mpelu_nopre_resnet164") == 0
+    assert "0.7822 +- 0.0033" in capsys.readouterr().out
+
+
+def test_predict_takes_images_of_any_size(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (90, 41, 3), "uint8")).save(tmp_path / "colour.png")
+    Image.fromarray(rng.integers(0, 256, (8, 8), "uint8")).save(tmp_path / "grey.jpg")
+    assert zoo_command("predict", IMAGES, tmp_path / "colour.png", tmp_path / "grey.jpg", "--json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [pathlib.Path(row["input"]).name for row in rows] == ["colour.png", "grey.jpg"]
+    names = (
+        zoo.load_dataset("cifar100", os.environ["ZOO_DATA_DIR"]).class_names if "ZOO_DATA_DIR" in os.environ else None
+    )
+    for row in rows:
+        probabilities = [probability for _, probability in row["top5"]]
+        assert probabilities == sorted(probabilities, reverse=True) and 0 < sum(probabilities) <= 1
+        assert len(row["top5"]) == 5 and (names is None or {name for name, _ in row["top5"]} <= set(names))
+
+
+def test_predict_takes_a_csv_with_its_columns_in_any_order(wine_csv, capsys):
+    write, header, rows, data = wine_csv
+    path = write(header[::-1], [row[::-1] for row in rows])
+    assert zoo_command("predict", TABLE, path, "--json") == 0
+    found = [json.loads(line)["top5"][0][0] for line in capsys.readouterr().out.splitlines()]
+    expected = zoo.load_model(TABLE).predict(data.x_test, verbose=0).argmax(axis=1)
+    assert found == [data.class_names[label] for label in expected]
+
+
+def test_evaluate_prints_what_the_function_returns(capsys):
+    assert zoo_command("evaluate", TABLE, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["top1"] == zoo.evaluate(TABLE, "wine")["top1"]
+    assert zoo_command("evaluate", TABLE) == 0
+    assert f"top-1 {100 * printed['top1']:.2f} %" in capsys.readouterr().out
+
+
+def test_finetune_on_a_folder_of_class_folders(digit_folders, tmp_path, capsys):
+    out = tmp_path / "mine"
+    assert training_command("finetune", IMAGES, "--data", digit_folders, "--out", out, "--epochs", 8) == 0
+    assert "held-out rows of 3 classes" in capsys.readouterr().out
+    model = zoo.load_model(str(out))
+    assert model.output_shape == (None, 3)
+    assert zoo_command("predict", out, digit_folders / "digit 1" / "0.png") == 0
+    assert "digit " in capsys.readouterr().out
+    assert json.loads((out / "recipe.json").read_text())["results"]["top1"] > 0.5  # chance is a third
+
+
+def test_finetune_on_a_csv(wine_csv, tmp_path, capsys):
+    write, header, rows, data = wine_csv
+    names = [f"vineyard {label}" for label in data.y_test]
+    path = write(["label", *header], [[name, *row] for name, row in zip(names, rows, strict=True)])
+    assert training_command("finetune", TABLE, "--data", path, "--out", tmp_path / "a", "--epochs", 2) == 0
+    # Other columns: the weights mean nothing there, the architecture can be trained anew.
+    other = write(
+        ["label", "first", "second"], [[n, r[0], r[6]] for n, r in zip(names, rows, strict=True)], "other.csv"
+    )
+    assert training_command("finetune", TABLE, "--data", other, "--out", tmp_path / "b") == 1
+    assert "give an architecture, such as 'snn_mlp2'" in capsys.readouterr().err
+    assert training_command("finetune", "snn_mlp2", "--data", other, "--out", tmp_path / "b", "--epochs", 60) == 0
+    assert zoo_command("predict", tmp_path / "b", write(["second", "first"], [["1.5", "13"]], "new.csv")) == 0
+    assert "vineyard" in capsys.readouterr().out
+
+
+def test_train_makes_a_complete_folder_and_resumes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "training.tabular.cross_validate", lambda *_: {"folds": 2, "rows": 9, "accuracy": {"x": [1, 0]}}
+    )
+    command = ("train", TABLE, "--out", tmp_path, "--epochs", 3, "--seeds", 1, 2)
+    with pytest.raises(SystemExit) as stop:
+        training_command(*command, "--stop-after", 1e-9)
+    assert stop.value.code == os.EX_TEMPFAIL
+    assert "the same command goes on" in capsys.readouterr().err
+    assert training_command(*command) == 0
+    assert "resumed at step" in capsys.readouterr().out
+    folder = tmp_path / TABLE / TABLE
+    results = json.loads((folder / "recipe.json").read_text())["results"]
+    assert results["seeds"] == [1, 2] and results["top1"] == results["top1_by_seed"][0]
+    assert results["top1"] == zoo.evaluate(zoo.load_model(str(folder)), "wine")["top1"]
+    assert "n = 2" in (folder / "README.md").read_text()
+    with open(folder / "history.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def bad_inputs(tmp_path, write, header, rows):
+    """(command, words of the error) for each bad input."""
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("not an image")
+    Image.fromarray(np.zeros((64, 64, 3), "uint8")).save(tmp_path / "whole.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:90])
+    (tmp_path / "classless").mkdir()
+    (tmp_path / "lonely" / "a").mkdir(parents=True)
+    (tmp_path / "lonely" / "b").mkdir()
+    (tmp_path / "binary.csv").write_bytes(bytes(range(128, 256)))
+    (tmp_path / "not_a_model").mkdir()
+    out = tmp_path / "out"
+    labelled = write(["label", *header], [["x", *rows[0]], ["y", *rows[1]]], "labelled.csv")
+    yield ("predict", "mpelu_resnet20.cifar10", "x.png"), "close: mpelu_resnet20.cifar100"
+    yield ("info", "nothing.like-it"), "unknown model 'nothing.like-it'"
+    yield ("list", "nothing*"), "no model matches"
+    yield ("evaluate", TABLE, "--dataset", "cifar1000"), "close: cifar100"
+    yield ("evaluate", TABLE, "--dataset", "digits"), "takes inputs of shape (13,); digits has (64,)"
+    yield ("evaluate", "snn_mlp4.digits", "--dataset", "wine"), "takes inputs of shape (64,)"
+    yield ("predict", IMAGES, tmp_path / "none.png"), "No such file"
+    yield ("predict", IMAGES, tmp_path / "empty.png"), "is empty; expected an image"
+    yield ("predict", IMAGES, tmp_path / "text.png"), "is not an image that Pillow can read"
+    yield ("predict", IMAGES, tmp_path / "whole.png", tmp_path / "half.png"), "is a damaged image"
+    yield ("predict", TABLE, write(header[1:], [row[1:] for row in rows])), "lacks the columns 'alcohol'"
+    yield ("predict", TABLE, write([*header, "more"], [[*row, "1"] for row in rows])), "further columns 'more'"
+    yield ("predict", TABLE, write([*header, header[0]], [[*row, "1"] for row in rows])), "twice"
+    yield ("predict", TABLE, write(header, [["high", *rows[0][1:]]])), "line 2, column 'alcohol': 'high'"
+    yield ("predict", TABLE, write(header, [["nan", *rows[0][1:]]])), "'nan' is no finite number"
+    yield ("predict", TABLE, write(header, [rows[0][:-1]])), "line 2 has 12 values; the header has 13"
+    yield ("predict", TABLE, write(header, [])), "has no rows"
+    yield ("predict", TABLE, tmp_path / "binary.csv"), "is not a CSV text file"
+    yield ("predict", tmp_path / "not_a_model", tmp_path / "whole.png"), "has no config.json"
+    yield ("demo", "--out", tmp_path / "no" / "such" / "picture.png"), "no folder"
+    yield ("train", "mpelu_resnet21.cifar100"), "close: mpelu_resnet20.cifar100"
+    yield ("finetune", IMAGES, "--data", tmp_path / "nowhere", "--out", out), "no folder or CSV file"
+    yield ("finetune", IMAGES, "--data", tmp_path / "classless", "--out", out), "0 class folders; expected two or more"
+    yield ("finetune", IMAGES, "--data", tmp_path / "lonely", "--out", out), "has 0 images"
+    yield ("finetune", IMAGES, "--data", labelled, "--out", out), "takes images"
+    yield ("finetune", TABLE, "--data", tmp_path / "lonely", "--out", out), "takes the columns of a table"
+    yield ("finetune", TABLE, "--data", labelled, "--label", "klass", "--out", out), "no column 'klass'"
+    yield ("finetune", TABLE, "--data", labelled, "--out", out), "one row of class 'x'"
+    yield ("finetune", TABLE, "--data", labelled, "--out", tmp_path / "classless"), "exists; give another --out"
+    yield ("finetune", TABLE, "--data", labelled, "--out", "/proc/none/out"), "No such file"
+    yield ("finetune", "snn_mlp5", "--data", labelled, "--out", out), "unknown pretrained model 'snn_mlp5'"
+
+
+def test_bad_input_is_one_clear_line_and_leaves_nothing(tmp_path, wine_csv, capsys):
+    write, header, rows, _ = wine_csv
+    for command, words in bad_inputs(tmp_path, write, header, rows):
+        run = training_command if command[0] in ("train", "finetune") else zoo_command
+        status = run(*command)
+        printed = capsys.readouterr()
+        assert status == 1, command
+        assert printed.out == "", command
+        lines = printed.err.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0], (command, words, printed.err)
+        assert not (tmp_path / "out").exists(), command
+
+
+def test_no_write_permission_is_one_clear_line(tmp_path, wine_csv, capsys, monkeypatch):
+    write, header, rows, _ = wine_csv
+    path = write(["label", *header], [[f"{n % 2}", *row] for n, row in enumerate(rows)])
+
+    def refuse(self, *arguments, **options):  # root, as in CI, may write anywhere
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(pathlib.Path, "touch", refuse)
+    assert training_command("finetune", TABLE, "--data", path, "--out", tmp_path / "out") == 1
+    assert "Permission denied" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_backend_is_one_clear_line(tmp_path):
+    code = "import sys; sys.modules['tensorflow'] = None; import zoo.__main__ as m; sys.exit(m.main(sys.argv[1:]))"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "predict", TABLE, "x.csv"],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("error: ") and "KERAS_BACKEND" in result.stderr
+
+
+def test_the_demo_measures_and_draws(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("zoo.demo.EPOCHS", 2)
+    monkeypatch.setattr("zoo.demo._cifar100", lambda: None)
+    assert zoo_command("demo", "--out", tmp_path / "picture.png") == 0
+    printed = capsys.readouterr().out
+    assert "fine-tune" in printed and "snn_mlp4.digits" in printed
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width > 800

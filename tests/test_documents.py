@@ -1,0 +1,62 @@
+"""Docstring examples and README snippets run; generated tables are up to date."""
+
+import doctest
+import importlib
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mpelu
+import zoo
+from training.report import results_csv
+from training.report import with_table
+
+ROOT = pathlib.Path(__file__).parent.parent
+MODULES = [
+    "keras_mpelu.initializers",
+    "keras_mpelu.layers",
+    "training.augmentation",
+    "training.optimizer",
+    "training.recipes",
+    "zoo.datasets",
+    "zoo.evaluation",
+    "zoo.pretrained",
+    "zoo.registry",
+    "zoo.snn",
+]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstring_examples(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(importlib.import_module(module), extraglobs={"np": np, "keras": keras, "zoo": zoo})
+    assert result.attempted and not result.failed
+
+
+@pytest.mark.parametrize("name", [*keras_mpelu.__all__, *(f"zoo.{name}" for name in zoo.__all__)])
+def test_every_public_name_has_a_docstring_with_an_example(name):
+    text = getattr(zoo if name.startswith("zoo.") else keras_mpelu, name.removeprefix("zoo.")).__doc__
+    assert "Example:" in text, f"{name} has no example"
+
+
+@pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+def test_readme_snippets(snippet, tmp_path, monkeypatch, request):
+    if 'cifar100")' in snippet and "evaluate" in snippet:
+        monkeypatch.setenv("ZOO_DATA_DIR", request.getfixturevalue("data_dir"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "README.md", "exec"), {})
+
+
+def test_the_readme_table_is_up_to_date():
+    results = (ROOT / "results" / "models.csv").read_text()
+    assert results == results_csv(), "run `python -m training report`"
+    assert README == with_table(README, results), "run `python -m training report`"
+
+
+def test_every_row_of_the_table_is_a_loadable_model():
+    for name in zoo.list_models(pretrained=True):
+        assert f"`{name}`" in README

@@ -1,0 +1,64 @@
+"""The figures of `zoo.evaluate`, against scikit-learn and values worked out by hand."""
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo.datasets import Dataset
+from zoo.evaluation import log_probabilities
+from zoo.evaluation import metrics
+
+
+def data_set(x, y, classes):
+    return Dataset("made", x, y, x, y, tuple(map(str, range(classes))), (), "")
+
+
+def test_figures_agree_with_scikit_learn():
+    from sklearn.metrics import log_loss
+    from sklearn.metrics import top_k_accuracy_score
+
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(500, 12)) * 3, rng.integers(0, 12, 500)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    figures = metrics(log_probabilities(logits, are_probabilities=False), labels)
+    assert figures["loss"] == pytest.approx(log_loss(labels, probabilities), rel=1e-12)
+    assert figures["top1"] == top_k_accuracy_score(labels, logits, k=1)
+    assert figures["top5"] == top_k_accuracy_score(labels, logits, k=5)
+    assert figures["rows"] == 500
+
+
+def test_calibration_error_by_hand():
+    # Four rows with confidence 0.9, two right: |0.5 - 0.9|. One with 0.6, right: |1 - 0.6|. Weights 4/5 and 1/5.
+    probabilities = np.array([[0.9, 0.1]] * 4 + [[0.6, 0.4]])
+    labels = np.array([0, 0, 1, 1, 0])
+    figures = metrics(log_probabilities(probabilities, are_probabilities=True), labels)
+    assert figures["ece"] == pytest.approx(0.8 * 0.4 + 0.2 * 0.4)
+
+
+def test_constant_outputs_score_no_top5():
+    assert metrics(np.full((10, 20), -np.log(20.0)), np.arange(10))["top5"] == 0
+
+
+@pytest.mark.parametrize("activation", ["softmax", None])
+def test_softmax_and_logits_models_give_the_same_figures(activation):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(300, 6)).astype("float32")
+    y = np.arange(300) % 8
+    softmax = zoo.create_model("snn_mlp2", width=12, num_features=6, num_classes=8)
+    model = zoo.create_model("snn_mlp2", width=12, num_features=6, num_classes=8, classifier_activation=activation)
+    model.set_weights(softmax.get_weights())
+    figures = zoo.evaluate(model, data_set(x, y, 8), batch_size=128)
+    softmax.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss, accuracy = softmax.evaluate(x, y, verbose=0)  # Keras's own
+    assert figures["loss"] == pytest.approx(loss, abs=1e-5)
+    assert figures["top1"] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_data_that_do_not_fit_are_refused():
+    model = zoo.create_model("snn_mlp2", width=4, num_features=6, num_classes=3)
+    x = np.zeros((5, 6), "float32")
+    with pytest.raises(ValueError, match="num_classes=8"):
+        zoo.evaluate(model, data_set(x, np.full(5, 7), 8))
+    with pytest.raises(ValueError, match=r"takes inputs of shape \(6,\); made has \(4,\)"):
+        zoo.evaluate(model, data_set(x[:, :4], np.zeros(5, int), 3))

@@ -1,0 +1,243 @@
+"""MPELU against a float64 NumPy reference, on the backend that KERAS_BACKEND selects."""
+
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mpelu import MPELU
+from keras_mpelu import mpelu
+
+BACKEND = keras.backend.backend()
+MODES = ["eager"] if BACKEND == "torch" else ["eager", "jit"]
+
+
+def outputs_and_gradients(function, arrays, upstream, mode="eager"):
+    """`function(*arrays)` and the gradients of `sum(upstream * function(*arrays))`, as NumPy arrays."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        def run(*tensors):
+            with tf.GradientTape() as tape:
+                tape.watch(tensors)
+                outputs = function(*tensors)
+            return outputs, tape.gradient(outputs, tensors, tf.cast(upstream, outputs.dtype))
+
+        run = tf.function(run, jit_compile=True) if mode == "jit" else run
+        outputs, gradients = run(*(tf.constant(array) for array in arrays))
+    elif BACKEND == "jax":
+        import jax
+
+        def run(*tensors):
+            outputs, pullback = jax.vjp(function, *tensors)
+            return outputs, pullback(jax.numpy.asarray(upstream, outputs.dtype))
+
+        run = jax.jit(run) if mode == "jit" else run
+        outputs, gradients = run(*(jax.numpy.asarray(array) for array in arrays))
+    else:
+        import torch
+
+        tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+        outputs = function(*tensors)
+        gradients = torch.autograd.grad(outputs, tensors, torch.tensor(upstream).to(outputs.dtype))
+        outputs = outputs.detach()
+    return to_numpy(outputs), [to_numpy(gradient) for gradient in gradients]
+
+
+def to_numpy(tensor):
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32")), "float64")
+
+
+def reference(x, alpha, beta, upstream=1.0):
+    """The formulas of the paper in float64: output and the gradients of x, alpha and beta.
+
+    `alpha` and `beta` have the rank of `x`, with size 1 on every axis along which they are shared.
+    """
+    x, alpha, beta = (np.asarray(array, "float64") for array in (x, alpha, beta))
+    growth = np.exp(beta * np.minimum(x, 0))
+    shared = tuple(axis for axis in range(x.ndim) if alpha.shape[axis] == 1)
+    return (
+        np.where(x > 0, x, alpha * (growth - 1)),
+        upstream * np.where(x > 0, 1, alpha * beta * growth),
+        np.sum(upstream * np.where(x > 0, 0, growth - 1), shared),
+        np.sum(upstream * np.where(x > 0, 0, alpha * x * growth), shared),
+    )
+
+
+def data(*shape, channels, seed=0):
+    """Inputs and upstream gradients, and distinct alpha and beta for each channel."""
+    rng = np.random.default_rng(seed)
+    x = 2 * rng.standard_normal(shape)
+    alpha, beta = rng.uniform(0.2, 2, channels), rng.uniform(0.2, 2, channels)
+    return [array.astype("float32") for array in (x, alpha, beta, rng.standard_normal(shape))]
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    """Equal to `tolerance`, relative to the largest expected value."""
+    assert actual.shape == np.shape(expected)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.max(np.abs(expected)))
+
+
+def with_weights(layer):
+    """The layer as a function of its input, alpha and beta."""
+    return lambda x, alpha, beta: layer.stateless_call([alpha, beta], [], x)[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_function_and_gradients(mode):
+    x, alpha, beta, upstream = data(5, 6, 7, 8, channels=8)
+    alpha[:4] = [0, 1, -0.5, 98]
+    beta[:4] = [1, 1, 0.5, 0.01]
+    outputs, gradients = outputs_and_gradients(mpelu, (x, alpha, beta), upstream, mode)
+    expected = reference(x, alpha.reshape(1, 1, 1, 8), beta.reshape(1, 1, 1, 8), upstream)
+    for actual, value in zip((outputs, *gradients), expected, strict=True):
+        assert_close(actual, value)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("axis, shape", [(-1, (64, 6)), (-1, (4, 5, 7, 6)), (1, (4, 6, 5, 7)), (None, (4, 5, 7, 6))])
+def test_layer_and_gradients(axis, shape, mode):
+    x, alpha, beta, upstream = data(*shape, channels=() if axis is None else 6)
+    layer = MPELU(axis=axis)
+    layer.build(shape)
+    assert [weight.shape for weight in layer.weights] == [alpha.shape, beta.shape]
+    outputs, gradients = outputs_and_gradients(with_weights(layer), (x, alpha, beta), upstream, mode)
+    aligned = [1] * len(shape)
+    if axis is not None:
+        aligned[axis] = 6
+    expected = reference(x, alpha.reshape(aligned), beta.reshape(aligned), upstream)
+    for actual, value in zip((outputs, *gradients), expected, strict=True):
+        assert_close(actual, value)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("alpha, beta", [(0.5, 2.0), (0.0, 1.0)])
+def test_large_inputs_are_finite(alpha, beta, mode):
+    x = np.array([-1e4, 1e4], "float32")
+    arrays = (x, np.float32(alpha), np.float32(beta))
+    outputs, gradients = outputs_and_gradients(mpelu, arrays, np.ones(2, "float32"), mode)
+    np.testing.assert_allclose(outputs, [-alpha, 1e4])
+    np.testing.assert_allclose(gradients[0], [0, 1])
+    np.testing.assert_allclose(gradients[1:], [-1, 0])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_zero_belongs_to_the_negative_branch(mode):
+    arrays = (np.zeros(3, "float32"), np.float32(0.5), np.float32(3))
+    outputs, gradients = outputs_and_gradients(mpelu, arrays, np.ones(3, "float32"), mode)
+    np.testing.assert_array_equal(outputs, [0, 0, 0])
+    np.testing.assert_allclose(gradients[0], [1.5, 1.5, 1.5])
+    assert gradients[1] == gradients[2] == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_alpha_zero_is_relu(mode):
+    x, _, _, upstream = data(50, channels=())
+    outputs, gradients = outputs_and_gradients(mpelu, (x, np.float32(0), np.float32(1)), upstream, mode)
+    np.testing.assert_array_equal(outputs, np.maximum(x, 0))
+    np.testing.assert_array_equal(gradients[0], upstream * (x > 0))
+    assert np.isfinite(gradients[1]) and gradients[1] != 0  # alpha can leave 0
+    assert gradients[2] == 0
+
+
+def test_new_layer_is_elu():
+    x = data(20, 3, channels=3)[0]
+    np.testing.assert_allclose(to_numpy(MPELU()(x)), to_numpy(keras.activations.elu(x)), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("layer, shape", [(keras.layers.Dense(5), (4,)), (keras.layers.Conv2D(5, 3), (8, 8, 2))])
+def test_after_dense_and_conv(layer, shape):
+    inputs = keras.Input(shape)
+    before = layer(inputs)
+    after = MPELU(alpha_initializer=keras.initializers.Constant(0.25))(before)
+    x = data(16, *shape, channels=5)[0]
+    before, after = keras.Model(inputs, [before, after]).predict(x, verbose=0)
+    assert before.min() < -0.1
+    assert_close(after, np.where(before > 0, before, 0.25 * np.expm1(before.astype("float64"))))
+
+
+@pytest.mark.parametrize("policy, epsilon", [("float32", 2**-23), ("mixed_float16", 2**-10), ("mixed_bfloat16", 2**-7)])
+def test_dtype_policies(policy, epsilon):
+    layer = MPELU(dtype=policy)
+    x, alpha, beta, _ = data(400, 3, channels=3)
+    layer.build(x.shape)
+    layer.set_weights([alpha, beta])
+    assert [weight.dtype for weight in layer.weights] == ["float32", "float32"]
+    np.testing.assert_array_equal(to_numpy(layer.alpha), alpha)  # the variables are not rounded
+    outputs = layer(x)
+    assert keras.backend.standardize_dtype(outputs.dtype) == layer.compute_dtype
+    # Rounding of x, alpha, beta, of the product and of the result: half an epsilon each.
+    expected = reference(x, alpha[None], beta[None])[0]
+    np.testing.assert_allclose(to_numpy(outputs), expected, rtol=4 * epsilon)
+
+
+def example_layer():
+    return MPELU(
+        alpha_initializer=keras.initializers.Constant(0.25),
+        beta_initializer=keras.initializers.RandomUniform(0.5, 1, seed=1),
+        alpha_regularizer=keras.regularizers.L2(0.1),
+        beta_regularizer=keras.regularizers.L1(0.2),
+        alpha_constraint=keras.constraints.MaxNorm(3),
+        beta_constraint=keras.constraints.NonNeg(),
+        axis=1,
+        name="act",
+    )
+
+
+def test_config_round_trip():
+    config = example_layer().get_config()
+    arguments = set(inspect.signature(MPELU.__init__).parameters) - {"self", "kwargs"}
+    assert arguments <= set(config)
+    restored = MPELU.from_config(json.loads(json.dumps(config)))
+    assert restored.get_config() == config
+    default = MPELU().get_config()
+    assert all(config[argument] != default[argument] for argument in arguments)  # so none is lost unseen
+    restored.build((None, 4, 9))
+    np.testing.assert_array_equal(to_numpy(restored.alpha), [0.25] * 4)
+    beta = to_numpy(restored.beta)
+    assert beta.min() >= 0.5 and len(set(beta)) == 4
+    assert to_numpy(sum(restored.losses)) == pytest.approx(0.1 * 4 * 0.25**2 + 0.2 * beta.sum(), rel=1e-5)
+    assert isinstance(restored.beta.constraint, keras.constraints.NonNeg)
+    assert isinstance(restored.alpha.constraint, keras.constraints.MaxNorm)
+
+
+def test_save_and_load(tmp_path):
+    model = keras.Sequential([keras.Input((4, 6)), example_layer(), keras.layers.Flatten(), MPELU(axis=None)])
+    x, alpha, beta, _ = data(5, 4, 6, channels=4)
+    model.set_weights([alpha, beta, np.float32(0.7), np.float32(1.3)])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert loaded.get_layer("act").get_config() == model.get_layer("act").get_config()
+
+
+def test_fit_step():
+    x, alpha, beta, target = data(32, 3, channels=3)
+    model = keras.Sequential([keras.Input((3,)), MPELU()])
+    model.set_weights([alpha, beta])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(x, target, batch_size=32, verbose=0)
+    upstream = 2 * (reference(x, alpha[None], beta[None])[0] - target) / x.size
+    _, _, alpha_gradient, beta_gradient = reference(x, alpha[None], beta[None], upstream)
+    assert_close(to_numpy(model.layers[0].alpha), alpha - 0.1 * alpha_gradient)
+    assert_close(to_numpy(model.layers[0].beta), beta - 0.1 * beta_gradient)
+
+
+@pytest.mark.parametrize("axis", [0, -2, 2, -3])
+def test_axis_out_of_range(axis):
+    with pytest.raises(ValueError, match="not a channel axis"):
+        MPELU(axis=axis).build((None, 3))
+
+
+def test_unknown_channel_size():
+    with pytest.raises(ValueError, match="known size on axis -1"):
+        MPELU()(keras.Input((4, None)))
+    assert MPELU(axis=None)(keras.Input((4, None))).shape == (None, 4, None)  # as the message advises
+
+
+@pytest.mark.parametrize("axis", [1.0, "1", [1, 2], True])
+def test_axis_of_wrong_type(axis):
+    with pytest.raises(ValueError, match="axis is one integer"):
+        MPELU(axis=axis)
