@@ -15,7 +15,6 @@ from hub_server import hub_server
 
 from zoo import datasets
 
-DATA_DIR = os.environ.get("ZOO_DATA_DIR")
 PREPARED = pathlib.Path("~/tensorflow_datasets/cifar100/3.0.2").expanduser()
 # A port that is never listened on: a connection is refused at once.
 CLOSED = "http://127.0.0.1:9"
@@ -438,10 +437,8 @@ def test_uci_not_there(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def cifar100():
-    if not DATA_DIR or not (pathlib.Path(DATA_DIR) / "cifar100.npz").exists():
-        pytest.skip("ZOO_DATA_DIR has no cifar100.npz")
-    return datasets.load_dataset("cifar100", DATA_DIR)
+def cifar100(data_dir):
+    return datasets.load_dataset("cifar100", data_dir)
 
 
 @pytest.mark.data
@@ -455,8 +452,8 @@ def test_real_cifar100(cifar100):
 
 
 @pytest.mark.data
-def test_real_superclasses(cifar100):
-    with np.load(pathlib.Path(DATA_DIR) / "cifar100.npz") as archive:
+def test_real_superclasses(cifar100, data_dir):
+    with np.load(pathlib.Path(data_dir) / "cifar100.npz") as archive:
         if "coarse_train" not in archive:
             pytest.skip("cifar100.npz has no coarse labels")
         coarse = archive["coarse_train"]
@@ -527,10 +524,8 @@ UCI_SIZES = [
 
 @pytest.mark.parametrize("task, train, test, features, classes", UCI_SIZES)
 @pytest.mark.data
-def test_real_uci(task, train, test, features, classes):
-    if not DATA_DIR or not (pathlib.Path(DATA_DIR) / "uci" / task).is_dir():
-        pytest.skip(f"ZOO_DATA_DIR has no uci/{task}")
-    data = datasets.load_dataset(f"uci/{task}", DATA_DIR)
+def test_real_uci(task, train, test, features, classes, data_dir):
+    data = datasets.load_dataset(f"uci/{task}", data_dir)
     assert (data.x_train.shape, data.x_test.shape) == ((train, features), (test, features))
     assert (len(data.y_train), len(data.y_test), len(data.class_names)) == (train, test, classes)
     assert set(data.y_train.tolist()) == set(range(classes))
