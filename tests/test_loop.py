@@ -70,7 +70,10 @@ LONG = dataclasses.replace(TINY, epochs=100)
 
 
 def test_a_killed_run_resumes_from_its_checkpoint(tmp_path):
-    code = "import sys; sys.path.insert(0, 'tests'); from test_loop import *; loop.fit(LONG, *rows(), 2, sys.argv[1])"
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); from test_loop import *; loop.CHECKPOINT_SECONDS = 0; "
+        "loop.fit(LONG, *rows(), 2, sys.argv[1])"
+    )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "killed")], cwd=ROOT)
     while not list((tmp_path / "killed").glob("checkpoint-*[3-9].json")):
         assert process.poll() is None, "it ended before it was killed"

@@ -62,11 +62,18 @@ def _finetuning_arm(name, arm, seed, per_class, epochs):
         model = load_model(name, num_classes=10)
     else:
         model = create_model(name.partition(".")[0], num_classes=10)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    optimizer = model.optimizer
+    optimizer.build(model.trainable_variables)
     start = model.get_weights()
+    fresh = [keras.ops.convert_to_numpy(variable) for variable in optimizer.variables]
     found = []
-    for rate in RATES:
+    for rate in RATES:  # compiled once; every rate starts from the same weights and an optimizer without memory
         model.set_weights(start)
-        model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        for variable, value in zip(optimizer.variables, fresh, strict=True):
+            variable.assign(value)
+        optimizer.learning_rate = rate
+        keras.utils.set_random_seed(seed)
         model.fit(images[train], labels[train], batch_size=20, epochs=epochs, verbose=0)
         found.append((_accuracy(model, images[held], labels[held]), rate, model.get_weights()))
     accuracy, rate, weights = max(found, key=lambda row: row[0])  # the smallest rate of equals

@@ -15,6 +15,7 @@ from training.optimizer import CoupledSGD
 from zoo.registry import create_model
 
 CHECKPOINTS_KEPT = 2
+CHECKPOINT_SECONDS = 20  # at the end of an epoch, but not more often: the epochs of small nets take milliseconds
 
 
 class Interrupted(Exception):
@@ -102,8 +103,8 @@ def fit(recipe, x, y, num_classes, folder, seed=0, stop_after=None, build_argume
         )
         if keeper.bad_loss:
             raise FloatingPointError(
-                f"{recipe.name}: the loss was {keeper.bad_loss} in epoch {len(history) + 1}; the checkpoint of epoch "
-                f"{len(history)} is kept in {folder}; lower the learning rate ({recipe.learning_rate})"
+                f"{recipe.name}: the loss was {keeper.bad_loss} in epoch {len(history) + 1}; the last sound checkpoint "
+                f"is kept in {folder}; lower the learning rate ({recipe.learning_rate})"
             )
     if len(history) < recipe.epochs:
         raise Interrupted(f"{recipe.name} stopped after epoch {len(history)} of {recipe.epochs}; {folder}")
@@ -147,6 +148,7 @@ class _Keeper(keras.callbacks.Callback):
         self.recipe, self.folder, self.history, self.steps = recipe, folder, history, steps
         self.deadline = time.monotonic() + 60 * stop_after if stop_after else float("inf")
         self.quiet = quiet
+        self.saved = time.monotonic()
         self.bad_loss = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -161,7 +163,12 @@ class _Keeper(keras.callbacks.Callback):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch + 1, "loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
         self.history.append({**row, "learning_rate": rate, "seconds": round(seconds, 2)})
-        _save(self.model, self.folder, self.history)
+        # Stop where the next epoch would end too late.
+        self.model.stop_training = time.monotonic() + seconds > self.deadline
+        last = self.model.stop_training or epoch + 1 == self.recipe.epochs
+        if last or time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+            _save(self.model, self.folder, self.history)
+            self.saved = time.monotonic()
         if not self.quiet:
             left = seconds * (self.recipe.epochs - epoch - 1)
             print(
@@ -170,9 +177,6 @@ class _Keeper(keras.callbacks.Callback):
                 f"{self.steps * self.recipe.batch_size / seconds:.0f} rows/s, {left / 60:.1f} min left",
                 flush=True,
             )
-        # Stop where the next epoch would end too late.
-        if time.monotonic() + seconds > self.deadline:
-            self.model.stop_training = True
 
 
 def _check_same_run(path, run):

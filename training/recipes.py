@@ -113,9 +113,9 @@ def _cifar_nopre(name):
     )
 
 
-# (depth, data set) -> width, epochs, peak rate, dropout: the best on a validation split of the training rows, by `python
-# -m training benchmark tabular` (results/tabular_choices.csv); of equals the narrowest, then the lowest rate, then the
-# higher dropout.
+# (depth, data set) -> width, epochs, peak rate, dropout: the best on a validation split of the training rows, by
+# `python -m training benchmark tabular` (results/tabular_choices.csv); of equals the narrowest, then the lowest rate,
+# then the higher dropout.
 TABULAR = {
     (4, "digits"): (64, 60, 0.003, 0.05),
     (2, "wine"): (64, 100, 0.001, 0.05),

@@ -5,6 +5,7 @@ model.weights.h5) with a card, the recipe, the history, golden outputs, the
 logits on the test set and SHA256SUMS. It is exactly what goes to the Hub.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -253,7 +254,10 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         (new / "README.md").write_text(card or _short_card(model, folder.name))
         for file, content in (files or {}).items():
             (new / file).write_bytes(content)
-        lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(new.iterdir())]
+        with contextlib.suppress(OSError):  # Keras's folder for assets, where it is empty
+            (new / "assets").rmdir()
+        saved = sorted(path for path in new.rglob("*") if path.is_file())
+        lines = [f"{sha256(path)}  {path.relative_to(new).as_posix()}\n" for path in saved]
         (new / SUMS).write_text("".join(lines))
         new.chmod(0o755)  # mkdtemp makes it private
         if folder.exists():
