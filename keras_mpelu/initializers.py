@@ -49,6 +49,8 @@ class MPELUNormal(keras.initializers.Initializer):
     def __init__(self, alpha=1.0, beta=1.0, mode="fan_in", seed=None):
         if mode not in ("fan_in", "fan_out", "fan_avg"):
             raise ValueError(f"mode is 'fan_in', 'fan_out' or 'fan_avg'; received {mode!r}")
+        if seed is not None and not isinstance(seed, int | keras.random.SeedGenerator):
+            raise ValueError(f"seed is None, an integer or a keras.random.SeedGenerator; received {seed!r}")
         scale = 2.0 / (1.0 + float(alpha) ** 2 * float(beta) ** 2)
         if not 0 < scale <= 2:
             raise ValueError(f"alpha and beta are finite numbers; received alpha={alpha!r}, beta={beta!r}")

@@ -137,7 +137,7 @@ def test_the_recipes_model_under_mixed_precision_comes_back_in_float32(tmp_path)
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
     loop.fit(dataclasses.replace(TINY, epochs=1), *rows(), 2, tmp_path)
-    with pytest.raises(ValueError, match="another recipe, seed or data"):
+    with pytest.raises(ValueError, match="another recipe, seed, data or backend"):
         loop.fit(TINY, *rows(), 2, tmp_path)
 
 

@@ -137,13 +137,14 @@ def assert_equal_logits(model, transcription, x, torch_x):
         ("mpelu_resnet20", {}, (32, 32, 3)),
         ("mpelu_resnet20", {}, (15, 18, 3)),  # odd sizes tell left from right padding
         ("mpelu_nopre_resnet164", {"depth": 20}, (32, 32, 3)),
+        ("mpelu_nopre_resnet164", {}, (32, 32, 3)),
     ],
 )
 def test_image_networks(arch, options, shape):
     model = create_model(arch, num_classes=7, classifier_activation=None, input_shape=shape, **options)
     randomise(model)
     if "nopre" in arch:
-        transcription = bottleneck_nopre_resnet(20, 7)
+        transcription = bottleneck_nopre_resnet(options.get("depth", 164), 7)
     else:
         transcription = basic_resnet(20, 7, ACTIVATIONS[arch.partition("_")[0]])
     brightest = np.array([256, 30, 256, 120, 200, 60]).reshape(6, 1, 1, 1)

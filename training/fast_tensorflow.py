@@ -78,10 +78,12 @@ def accelerate(model):
     fused = {keras.layers.BatchNormalization: FusedBatchNormalization, MPELU: FusedMPELU}
 
     def clone(layer):
-        wanted = fused.get(type(layer), type(layer))
-        if wanted is FusedMPELU and layer.axis != -1:
-            wanted = MPELU
-        return wanted.from_config(layer.get_config())
+        wanted = fused.get(type(layer))
+        # The kernels know channels-last images with all of the layer's weights.
+        fits = wanted and layer.axis == -1 and len(layer.input.shape) == 4
+        if wanted is FusedBatchNormalization:
+            fits = fits and layer.scale and layer.center
+        return (wanted if fits else type(layer)).from_config(layer.get_config())
 
     fast = keras.models.clone_model(model, clone_function=clone)
     fast.set_weights(model.get_weights())

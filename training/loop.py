@@ -58,7 +58,8 @@ def fit(recipe, x, y, num_classes, folder, seed=0, stop_after=None, build_argume
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     decisive = {**dataclasses.asdict(recipe), "notes": None, "seeds": None}  # neither changes the run
-    _check_same_run(folder / "run.json", {"recipe": decisive, "seed": seed, "rows": len(x)})
+    run = {"recipe": decisive, "seed": seed, "rows": len(x), "backend": keras.backend.backend()}
+    _check_same_run(folder / "run.json", run)
 
     keras.utils.set_random_seed(seed)
     arguments = {"classifier_activation": None, **(build_arguments or {})}
@@ -183,7 +184,8 @@ def _check_same_run(path, run):
     run = json.loads(json.dumps(run))
     if path.exists() and json.loads(path.read_text()) != run:
         raise ValueError(
-            f"{path.parent} holds a run of another recipe, seed or data; give another --out, or delete it to start anew"
+            f"{path.parent} holds a run of another recipe, seed, data or backend; give another --out, or delete it "
+            "to start anew"
         )
     write_atomically(path, json.dumps(run, indent=1).encode())
 
