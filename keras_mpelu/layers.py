@@ -35,6 +35,10 @@ def mpelu(x, alpha, beta):
     - [Li et al., 2018](https://arxiv.org/abs/1606.00305), equation 1
     """
     x = ops.convert_to_tensor(x)
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if dtype in ("float16", "bfloat16"):
+        # In float32: the gradients of alpha and beta are sums over a batch of images, far beyond half precision.
+        return ops.cast(mpelu(ops.cast(x, "float32"), alpha, beta), dtype)
     # The exponential sees the negative side only: `where` propagates the
     # gradient of both its branches, and 0 * inf would be NaN. Not `minimum`:
     # JAX and torch halve its gradient at 0.

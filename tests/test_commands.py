@@ -15,7 +15,9 @@ from PIL import Image
 import training.__main__
 import zoo
 import zoo.__main__
+from zoo.datasets import CIFAR100_CLASSES
 from zoo.demo import digits_as_images
+from zoo.prediction import read_image
 
 ROOT = pathlib.Path(__file__).parent.parent
 IMAGES, TABLE = "mpelu_resnet20.cifar100", "snn_mlp2.wine"
@@ -45,12 +47,12 @@ def wine_csv(tmp_path):
 
 @pytest.fixture
 def digit_folders(tmp_path):
-    """Twelve rendered digits of each of three classes, in class folders."""
+    """Forty rendered digits of each of three classes, in class folders."""
     data = zoo.load_dataset("digits")
     for label in range(3):
         folder = tmp_path / "digits" / f"digit {label}"
         folder.mkdir(parents=True)
-        for number, image in enumerate(digits_as_images(data.x_train[data.y_train == label][:12])):
+        for number, image in enumerate(digits_as_images(data.x_train[data.y_train == label][:40])):
             Image.fromarray(image).save(folder / f"{number}.png")
     return tmp_path / "digits"
 
@@ -90,13 +92,10 @@ def test_predict_takes_images_of_any_size(tmp_path, capsys):
     assert zoo_command("predict", IMAGES, tmp_path / "colour.png", tmp_path / "grey.jpg", "--json") == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [pathlib.Path(row["input"]).name for row in rows] == ["colour.png", "grey.jpg"]
-    names = (
-        zoo.load_dataset("cifar100", os.environ["ZOO_DATA_DIR"]).class_names if "ZOO_DATA_DIR" in os.environ else None
-    )
     for row in rows:
         probabilities = [probability for _, probability in row["top5"]]
         assert probabilities == sorted(probabilities, reverse=True) and 0 < sum(probabilities) <= 1
-        assert len(row["top5"]) == 5 and (names is None or {name for name, _ in row["top5"]} <= set(names))
+        assert len(row["top5"]) == 5 and {name for name, _ in row["top5"]} <= set(CIFAR100_CLASSES)
 
 
 def test_predict_takes_a_csv_with_its_columns_in_any_order(wine_csv, capsys):
@@ -118,7 +117,7 @@ def test_evaluate_prints_what_the_function_returns(capsys):
 
 def test_finetune_on_a_folder_of_class_folders(digit_folders, tmp_path, capsys):
     out = tmp_path / "mine"
-    assert training_command("finetune", IMAGES, "--data", digit_folders, "--out", out, "--epochs", 8) == 0
+    assert training_command("finetune", IMAGES, "--data", digit_folders, "--out", out, "--epochs", 15) == 0
     assert "held-out rows of 3 classes" in capsys.readouterr().out
     model = zoo.load_model(str(out))
     assert model.output_shape == (None, 3)
@@ -185,12 +184,14 @@ def bad_inputs(tmp_path, write, header, rows):
     yield ("predict", IMAGES, tmp_path / "none.png"), "No such file"
     yield ("predict", IMAGES, tmp_path / "empty.png"), "is empty; expected an image"
     yield ("predict", IMAGES, tmp_path / "text.png"), "is not an image that Pillow can read"
-    yield ("predict", IMAGES, tmp_path / "whole.png", tmp_path / "half.png"), "is a damaged image"
+    yield ("predict", IMAGES, tmp_path / "whole.png", tmp_path / "half.png"), "is a damaged or unusable image"
     yield ("predict", TABLE, write(header[1:], [row[1:] for row in rows])), "lacks the columns 'alcohol'"
     yield ("predict", TABLE, write([*header, "more"], [[*row, "1"] for row in rows])), "further columns 'more'"
     yield ("predict", TABLE, write([*header, header[0]], [[*row, "1"] for row in rows])), "twice"
     yield ("predict", TABLE, write(header, [["high", *rows[0][1:]]])), "line 2, column 'alcohol': 'high'"
     yield ("predict", TABLE, write(header, [["nan", *rows[0][1:]]])), "'nan' is no finite number"
+    yield ("predict", TABLE, write(header, [["1e39", *rows[0][1:]]])), "'1e39' is no finite number"
+    yield ("predict", TABLE, write(header, [["1_0", *rows[0][1:]]])), "'1_0' is no finite number"
     yield ("predict", TABLE, write(header, [rows[0][:-1]])), "line 2 has 12 values; the header has 13"
     yield ("predict", TABLE, write(header, [])), "has no rows"
     yield ("predict", TABLE, tmp_path / "binary.csv"), "is not a CSV text file"
@@ -205,7 +206,10 @@ def bad_inputs(tmp_path, write, header, rows):
     yield ("finetune", TABLE, "--data", labelled, "--label", "klass", "--out", out), "no column 'klass'"
     yield ("finetune", TABLE, "--data", labelled, "--out", out), "one row of class 'x'"
     yield ("finetune", TABLE, "--data", labelled, "--out", tmp_path / "classless"), "exists; give another --out"
-    yield ("finetune", TABLE, "--data", labelled, "--out", "/proc/none/out"), "No such file"
+    yield ("finetune", TABLE, "--data", labelled, "--out", tmp_path / "empty.png" / "out"), "is a file; give another"
+    yield ("finetune", TABLE, "--data", labelled, "--learning-rate", 0, "--out", out), "learning_rate is above 0"
+    yield ("finetune", TABLE, "--data", labelled, "--epochs", 0, "--out", out), "epochs is 1 or more"
+    yield ("train", TABLE, "--epochs", 0, "--out", out), "epochs is above 0"
     yield ("finetune", "snn_mlp5", "--data", labelled, "--out", out), "unknown pretrained model 'snn_mlp5'"
 
 
@@ -226,13 +230,24 @@ def test_no_write_permission_is_one_clear_line(tmp_path, wine_csv, capsys, monke
     write, header, rows, _ = wine_csv
     path = write(["label", *header], [[f"{n % 2}", *row] for n, row in enumerate(rows)])
 
-    def refuse(self, *arguments, **options):  # root, as in CI, may write anywhere
-        raise PermissionError(13, "Permission denied", str(self))
-
-    monkeypatch.setattr(pathlib.Path, "touch", refuse)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root, as in CI, may write anywhere
     assert training_command("finetune", TABLE, "--data", path, "--out", tmp_path / "out") == 1
-    assert "Permission denied" in capsys.readouterr().err
+    assert "no permission to write" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_diverged_fine_tuning_says_so(tmp_path, wine_csv, capsys):
+    write, header, rows, data = wine_csv
+    path = write(["label", *header], [[label, *row] for label, row in zip(data.y_test, rows, strict=True)])
+    command = ("finetune", "snn_mlp2", "--data", path, "--out", tmp_path / "out", "--learning-rate", 1e30)
+    assert training_command(*command, "--epochs", 3) == 1
+    assert "not finite" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_sixteen_bit_grey_is_scaled_not_cut_off(tmp_path):
+    Image.fromarray(np.full((32, 32), 32896, "uint16")).save(tmp_path / "grey.png")
+    assert np.unique(read_image(tmp_path / "grey.png", (32, 32, 3))).tolist() == [128]
 
 
 def test_a_missing_backend_is_one_clear_line(tmp_path):

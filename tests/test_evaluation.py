@@ -62,3 +62,30 @@ def test_data_that_do_not_fit_are_refused():
         zoo.evaluate(model, data_set(x, np.full(5, 7), 8))
     with pytest.raises(ValueError, match=r"takes inputs of shape \(6,\); made has \(4,\)"):
         zoo.evaluate(model, data_set(x[:, :4], np.zeros(5, int), 3))
+
+
+def test_top5_of_a_very_confident_model():
+    """Softmax in float32 has no digits left for the second class; the logits have."""
+    model = zoo.create_model("snn_mlp2", width=4, num_features=6, num_classes=20)
+    head = model.get_layer("classifier")
+    bias = np.full(20, -60.0)
+    bias[[3, 7]] = 60, 1
+    head.set_weights([np.zeros_like(head.get_weights()[0]), bias])
+    figures = zoo.evaluate(model, data_set(np.zeros((4, 6), "float32"), np.array([3, 7, 7, 0]), 20))
+    assert figures["top1"] == 0.25 and figures["top5"] == 0.75
+
+
+def test_outputs_that_are_not_finite_are_named():
+    with pytest.raises(FloatingPointError, match="not finite"):
+        metrics(np.full((3, 4), np.nan), np.zeros(3, int))
+
+
+def test_another_split_than_the_models_own_is_refused():
+    from zoo.evaluation import check_same_data
+
+    wine = zoo.load_dataset("wine")
+    details = {"name": "snn_mlp2.wine", "data": {"name": "wine", "sha256": wine.sha256}}
+    check_same_data(details, wine)
+    details["data"]["sha256"] = "0" * 64
+    with pytest.raises(ValueError, match="may hold training rows"):
+        check_same_data(details, wine)

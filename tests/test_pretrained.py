@@ -70,6 +70,8 @@ def test_the_card_gives_what_evaluate_measures(name, request):
     points = 0.01 if keras.backend.backend() == "tensorflow" else 0.05
     assert abs(figures["top1"] - results["top1"]) * 100 <= points
     assert figures["loss"] == pytest.approx(results["loss"], abs=1e-3)
+    assert figures["top5"] == pytest.approx(results["top5"], abs=5e-4)
+    assert figures["ece"] == pytest.approx(results["ece"], abs=2e-3)
     assert f"{100 * results['top1']:.2f} %" in (find_folder(name)[0] / "README.md").read_text()
 
 
@@ -127,6 +129,18 @@ def test_features_feed_the_classifier(name):
     kernel, bias = (np.asarray(weight) for weight in model.get_layer("classifier").get_weights())
     expected = features.predict(x, verbose=0) @ kernel + bias
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-4)
+
+
+def test_a_folder_of_ones_own_keeps_its_head(tmp_path):
+    features = zoo.load_model(SMALL, features=True)
+    sigmoid = keras.Model(features.input, keras.layers.Dense(1, "sigmoid")(features.output))
+    x = np.load(find_folder(SMALL)[0] / "golden.npz")["inputs"]
+    for number, model in enumerate((sigmoid, features)):  # the second does not end in a classifier at all
+        folder = zoo.save_model(model, tmp_path / str(number))
+        again = zoo.load_model(folder, compile=False)
+        np.testing.assert_allclose(again.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
+    with pytest.raises(ValueError, match="not in a Dense classifier"):
+        zoo.load_model(tmp_path / "1", num_classes=3)
 
 
 def test_softmax_is_the_default_and_logits_are_one_argument_away():

@@ -26,7 +26,12 @@ def tabular(out):
     for depth, name in TABULAR:
         dataset = load_dataset(name)
         for recipe in choices(get_recipe(f"snn_mlp{depth}.{name}")):
-            key = {"name": recipe.name, **recipe.overrides, "learning_rate": recipe.learning_rate}
+            key = {
+                "name": recipe.name,
+                **recipe.overrides,
+                "learning_rate": recipe.learning_rate,
+                "epochs": recipe.epochs,
+            }
             measure = functools.partial(validation_accuracy, recipe, dataset)
             jobs.append((key, lambda measure=measure: {"validation_accuracy": round(measure(), 4)}))
     return _write(pathlib.Path(out) / "tabular_choices.csv", jobs)

@@ -117,6 +117,7 @@ def _cross_validation(result):
         f"The recipe, not these weights: accuracy in {result['folds']}-fold stratified cross-validation over all "
         f"{result['rows']:,} rows (mean +- standard deviation of the folds), all methods in one run:\n",
         *_table(("method", "accuracy"), rows),
+        "The network's settings were chosen on part of these rows; the forest and the SVM were not tuned.\n",
     ]
 
 

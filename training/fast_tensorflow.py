@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_mpelu import MPELU
+from zoo.graphs import deep_graphs
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -85,6 +86,7 @@ def accelerate(model):
             fits = fits and layer.scale and layer.center
         return (wanted if fits else type(layer)).from_config(layer.get_config())
 
-    fast = keras.models.clone_model(model, clone_function=clone)
+    with deep_graphs():
+        fast = keras.models.clone_model(model, clone_function=clone)
     fast.set_weights(model.get_weights())
     return fast

@@ -1,5 +1,6 @@
 """Fine-tuning on one's own data: a folder of class folders of images, or a CSV."""
 
+import os
 import pathlib
 
 import keras
@@ -26,8 +27,8 @@ BATCH = 32
 def finetune(name, data, out, label="label", epochs=30, learning_rate=None, validation=0.2, seed=0):
     """Fine-tunes a pretrained model and saves it as a folder.
 
-    Part of the rows of every class is held out and evaluated before and after
-    the last epoch; nothing is chosen on it. All input is read and checked
+    Part of the rows of every class is held out and evaluated after the last
+    epoch; nothing is chosen on it. All input is read and checked
     before the first step.
 
     Args:
@@ -51,16 +52,16 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
     out, data = pathlib.Path(out), pathlib.Path(data)
     if out.exists():
         raise FileExistsError(f"{out} exists; give another --out, or delete it")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    probe = out.with_name(f".{out.name}.writable")  # no write permission shows before the work, not after
-    probe.touch()
-    probe.unlink()
     if not 0 < validation < 1:
         raise ValueError(f"validation is a fraction between 0 and 1; received {validation}")
     if epochs < 1:
         raise ValueError(f"epochs is 1 or more; received {epochs}")
     if not data.exists():
         raise FileNotFoundError(f"no folder or CSV file {str(data)!r}")
+    learning_rate = FINETUNING_RATE if learning_rate is None else learning_rate
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate is above 0; received {learning_rate}")
+    check_writable(out)
 
     keras.utils.set_random_seed(seed)
     pretrained = name not in list_models()
@@ -91,24 +92,20 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
 
     if pretrained:
         model = load_model(name, num_classes=len(class_names), compile=False)
-        if not same_classes:
+        if not same_classes and len(class_names) == len(known.get("class_names", [])):
             _reinitialise_head(model)
     else:
         model = create_model(name, num_classes=len(class_names), **builder_arguments(dataset))
-    compile_for_finetuning(model, learning_rate or FINETUNING_RATE)
+    compile_for_finetuning(model, learning_rate)
     model.fit(
         dataset.x_train,
         dataset.y_train,
         batch_size=min(BATCH, len(dataset.x_train)),
         epochs=epochs,
-        callbacks=[keras.callbacks.TerminateOnNaN()],
+        callbacks=[keras.callbacks.TerminateOnNaN()],  # `evaluate` then says that it diverged
         verbose=2,
     )
     figures = evaluate(model, dataset)
-    if not np.isfinite(figures["loss"]):
-        raise FloatingPointError(
-            f"training diverged at learning rate {learning_rate or FINETUNING_RATE}; give a smaller one"
-        )
     details = {
         "name": out.name,
         "base_model": name,
@@ -123,6 +120,15 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
         f"({len(dataset.x_train)} for training); load it with zoo.load_model({str(out)!r})"
     )
     return figures
+
+
+def check_writable(out):
+    """Raises OSError before the work, not after it, where a folder cannot be made."""
+    nearest = next(parent for parent in out.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file; give another --out")
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f"no permission to write in {nearest}; give another --out")
 
 
 def _check_columns(name, data, columns, expected):

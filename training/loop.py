@@ -12,6 +12,7 @@ import numpy as np
 
 from training.augmentation import pad_crop_flip
 from training.optimizer import CoupledSGD
+from zoo.datasets import sha256_of
 from zoo.registry import create_model
 
 CHECKPOINTS_KEPT = 2
@@ -58,7 +59,7 @@ def fit(recipe, x, y, num_classes, folder, seed=0, stop_after=None, build_argume
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     decisive = {**dataclasses.asdict(recipe), "notes": None, "seeds": None}  # neither changes the run
-    run = {"recipe": decisive, "seed": seed, "rows": len(x), "backend": keras.backend.backend()}
+    run = {"recipe": decisive, "seed": seed, "data": sha256_of(x, y), "backend": keras.backend.backend()}
     _check_same_run(folder / "run.json", run)
 
     keras.utils.set_random_seed(seed)
@@ -147,7 +148,7 @@ class _Keeper(keras.callbacks.Callback):
     def __init__(self, recipe, folder, history, steps, stop_after, quiet):
         super().__init__()
         self.recipe, self.folder, self.history, self.steps = recipe, folder, history, steps
-        self.deadline = time.monotonic() + 60 * stop_after if stop_after else float("inf")
+        self.deadline = float("inf") if stop_after is None else time.monotonic() + 60 * stop_after
         self.quiet = quiet
         self.saved = time.monotonic()
         self.bad_loss = None
@@ -235,4 +236,6 @@ def _restore(model, folder):
                 variable.assign(np.array(value, variable.dtype))
             return state["history"]
         print(f"{path.name} is damaged; trying the one before", flush=True)
+        path.unlink()  # else it would count as newer than what follows
+        weights.unlink(missing_ok=True)
     return []

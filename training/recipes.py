@@ -113,9 +113,9 @@ def _cifar_nopre(name):
     )
 
 
-# (depth, data set) -> width, epochs, peak rate, dropout: the best on a validation split of the training rows, by
-# `python -m training benchmark tabular` (results/tabular_choices.csv); of equals the narrowest, then the lowest rate,
-# then the higher dropout.
+# (depth, data set) -> width, epochs, peak rate, dropout. Depth and epochs were set beforehand; the others are the best
+# on a validation split of the training rows, by `python -m training benchmark tabular` (results/tabular_choices.csv);
+# of equals the narrowest, then the lowest rate, then the higher dropout.
 TABULAR = {
     (4, "digits"): (64, 60, 0.003, 0.05),
     (2, "wine"): (64, 100, 0.001, 0.05),
@@ -126,7 +126,7 @@ TABULAR = {
 def _tabular(name, width, epochs, rate, dropout):
     """The paper's network and plain SGD (here with momentum 0.9 and a cosine schedule), batch 16.
 
-    Width, epochs, rate and dropout were chosen on a validation split of the training rows.
+    Width, rate and dropout were chosen on a validation split of the training rows; the rest was set beforehand.
     """
     return Recipe(
         name=name,

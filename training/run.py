@@ -8,6 +8,8 @@ import pathlib
 import platform
 import shutil
 import subprocess
+import sys
+import time
 
 import keras
 import numpy as np
@@ -23,6 +25,7 @@ from zoo.index import trainable_parameters
 from zoo.pretrained import BUNDLED
 from zoo.pretrained import SUMS
 from zoo.pretrained import predict
+from zoo.pretrained import put_in_place
 from zoo.pretrained import save_model
 from zoo.pretrained import sha256
 
@@ -49,17 +52,19 @@ def train(recipe, data_dir=None, out="runs", seeds=None, epochs=None, stop_after
         training.loop.Interrupted: `stop_after` came before the end.
         ValueError, OSError: as `training.loop.fit` and `zoo.load_dataset`.
     """
-    if epochs:
+    if epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=epochs, notes=f"Rescaled to {epochs} epochs. {recipe.notes}")
     seeds = tuple(seeds or recipe.seeds)
     home = pathlib.Path(out) / recipe.name
     dataset = load_dataset(recipe.dataset, data_dir)
     arguments = builder_arguments(dataset)
     runs = []
+    started = time.monotonic()
     for seed in seeds:
+        left = None if stop_after is None else stop_after - (time.monotonic() - started) / 60
         folder = home / f"seed{seed}"
         model, history = loop.fit(
-            recipe, dataset.x_train, dataset.y_train, len(dataset.class_names), folder, seed, stop_after, arguments
+            recipe, dataset.x_train, dataset.y_train, len(dataset.class_names), folder, seed, left, arguments
         )
         logits, figures = _test_once(model, dataset, folder)
         runs.append((model, history, logits, figures))
@@ -106,8 +111,9 @@ def train(recipe, data_dir=None, out="runs", seeds=None, epochs=None, stop_after
         overwrite=True,
     )
     if bundle:
-        shutil.rmtree(BUNDLED / recipe.name, ignore_errors=True)
-        weights = shutil.copytree(weights, BUNDLED / recipe.name)
+        copy = shutil.copytree(weights, BUNDLED / f".{recipe.name}.new", dirs_exist_ok=True)
+        weights = BUNDLED / recipe.name
+        put_in_place(copy, weights)
     return weights
 
 
@@ -167,7 +173,9 @@ def hardware():
 
 def versions():
     backend = keras.backend.backend()
+    split = {"scikit-learn": sys.modules["sklearn"].__version__} if "sklearn" in sys.modules else {}
     return {
+        **split,
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": f"{backend} {__import__(backend).__version__}",

@@ -126,6 +126,7 @@ def _predict(args):
 
 def _evaluate(args):
     from zoo.datasets import load_dataset
+    from zoo.evaluation import check_same_data
     from zoo.evaluation import evaluate
     from zoo.prediction import details_of
     from zoo.pretrained import load_model
@@ -134,6 +135,7 @@ def _evaluate(args):
     if not name:
         raise ValueError(f"{args.name} does not say which data set it is for; give one with --dataset")
     dataset = load_dataset(name, args.data_dir)
+    check_same_data(details_of(args.name), dataset)
     figures = evaluate(load_model(args.name, compile=False), dataset, progress=sys.stderr.isatty() and not args.json)
     if args.json:
         print(json.dumps({"name": args.name, "dataset": name, **figures}))

@@ -6,6 +6,7 @@ from zoo.datasets import load_dataset
 from zoo.pretrained import ends_in_softmax
 from zoo.pretrained import load_model
 from zoo.pretrained import predict
+from zoo.pretrained import with_logits
 
 CALIBRATION_BINS = 15  # Guo et al., 2017
 
@@ -41,12 +42,29 @@ def evaluate(model, dataset, batch_size=256, progress=False):
     model = load_model(model, compile=False) if isinstance(model, str) else model
     dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
     check_fit(model, dataset)
+    # By the logits: float32 softmax outputs run out of digits for the unlikely classes, where top-5 is decided.
+    model = with_logits(model)
     outputs = predict(model, dataset.x_test, batch_size, progress)
     return metrics(log_probabilities(outputs, ends_in_softmax(model)), dataset.y_test)
 
 
+def check_same_data(details, dataset):
+    """Raises ValueError where the rows are not those of the model's own split: some may have been trained on."""
+    known = details.get("data", {})
+    if known.get("name") == dataset.name and known.get("sha256") not in (None, dataset.sha256):
+        raise ValueError(
+            f"{dataset.name} is not split as it was for {details['name']}: sha256 {dataset.sha256}, expected "
+            f"{known['sha256']}; its test rows may hold training rows. recipe.json names the versions that made the split"
+        )
+
+
 def check_fit(model, dataset):
-    """Raises ValueError where a data set cannot be a model's: shape or labels."""
+    """Raises ValueError where a data set cannot be a model's: shape, dtype or labels."""
+    if dataset.x_test.dtype.kind not in "fiu" or dataset.y_test.dtype.kind not in "iu":
+        raise ValueError(
+            f"{dataset.name} has inputs of dtype {dataset.x_test.dtype} and labels of {dataset.y_test.dtype}; expected "
+            "numbers and integers"
+        )
     expected, received = model.input_shape[1:], dataset.x_test.shape[1:]
     if expected != received:
         raise ValueError(f"{model.name} takes inputs of shape {expected}; {dataset.name} has {received}")
@@ -61,16 +79,24 @@ def log_probabilities(outputs, are_probabilities):
     """Log probabilities in float64, from softmax outputs or logits."""
     outputs = outputs.astype("float64")
     if are_probabilities:
-        return np.log(np.clip(outputs, 1e-7, None))
+        return np.log(np.clip(outputs, np.finfo("float32").tiny, None))
     outputs -= outputs.max(axis=1, keepdims=True)
     return outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
 
 
 def metrics(log_probability, labels):
-    """The figures of `evaluate`, from log probabilities (rows, classes)."""
+    """The figures of `evaluate`, from log probabilities (rows, classes).
+
+    Raises:
+        FloatingPointError: a log probability is not finite.
+    """
+    if not np.isfinite(log_probability).all():
+        raise FloatingPointError(
+            "the model's outputs are not finite: its training diverged; train it at a smaller rate"
+        )
     rows = np.arange(len(labels))
     true = log_probability[rows, labels][:, None]
-    # Ties count against the model, so that constant outputs score nothing.
+    # Ties count against the model, so that constant outputs score no top-5.
     rank = (log_probability >= true).sum(axis=1)
     confidence = np.exp(log_probability.max(axis=1))
     correct = log_probability.argmax(axis=1) == labels

@@ -12,11 +12,13 @@ CIFAR100_STD = (68.170, 65.392, 70.418)
 
 def image_input(input_shape, mean, std):
     """A 0-255 image input, and the tensor after the standardisation inside the model."""
-    height, width, _ = input_shape
-    if min(height, width) < 4:
+    if len(input_shape) != 3 or None in input_shape or not len(mean) == len(std) == input_shape[2]:
         raise ValueError(
-            f"images are at least 4 x 4 pixels, for two strides of 2; received input_shape={input_shape!r}"
+            f"input_shape is (height, width, channels), with a mean and a std per channel; received {input_shape!r}, "
+            f"{len(mean)} means and {len(std)} stds"
         )
+    if min(input_shape[:2]) < 4:
+        raise ValueError(f"images are 4 x 4 pixels or more, for two strides of 2; received input_shape={input_shape!r}")
     inputs = keras.Input(input_shape, name="image", dtype="float32")
     # In float32 even under a mixed policy: bfloat16 cannot hold 255 - mean exactly.
     preprocess = layers.Normalization(mean=list(mean), variance=[s**2 for s in std], dtype="float32", name="preprocess")

@@ -63,6 +63,7 @@ def feature_names(model, details):
 def read_image(path, shape):
     """An image file as a uint8 array of the wanted shape (height, width, 3), scaled if need be."""
     from PIL import Image
+    from PIL import ImageOps
     from PIL import UnidentifiedImageError
 
     path = pathlib.Path(path)
@@ -70,17 +71,26 @@ def read_image(path, shape):
         raise ValueError(f"{path} is empty; expected an image (PNG, JPEG, WebP, ...)")
     try:
         with Image.open(path) as image:
-            image = image.convert("RGB")
+            image = _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not an image that Pillow can read; expected PNG, JPEG, WebP, ...") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ValueError(f"{path} is a damaged image: {error}; save it anew") from error
+        raise ValueError(f"{path} is a damaged or unusable image: {error}; save it anew") from error
     height, width = shape[:2]
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(image)
+
+
+def _rgb(image):
+    """An image in RGB; 16-bit grey is scaled to 8 bits, where Pillow alone would cut it off at 255."""
+    if image.mode.startswith("I"):
+        return image.point(lambda value: value / 257).convert("L").convert("RGB")
+    if image.mode == "F":
+        raise ValueError("it has floating-point pixels, whose range is unknown")
+    return image.convert("RGB")
 
 
 def read_table(path, columns):
@@ -125,10 +135,10 @@ def numbers(path, line, row, header, columns):
     for name in columns:
         text = row[header.index(name)]
         try:
-            value = float(text)
+            value = float("nan") if "_" in text else float(text)  # Python reads 1_0 as 10
         except ValueError:
             value = float("nan")
-        if not np.isfinite(value):
+        if not abs(value) <= np.finfo("float32").max:  # NaN and infinities too
             raise ValueError(f"{path} line {line}, column {name!r}: {text!r} is no finite number; fill or drop the row")
         values.append(value)
     return values

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 import keras_mpelu  # noqa: F401  registers the layers that the folders name
+from zoo.datasets import first_line
 from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
 from zoo.registry import published_weights
@@ -28,12 +29,13 @@ BUNDLED = pathlib.Path(__file__).with_name("weights")
 NEEDED = ("config.json", "metadata.json", "model.weights.h5")
 SUMS = "SHA256SUMS"
 FINETUNING_RATE = 1e-3  # Adam; see results/finetuning.csv
+OWN = "the model's own"  # default of classifier_activation
 
 
 def load_model(
     name,
     num_classes=None,
-    classifier_activation="softmax",
+    classifier_activation=OWN,
     features=False,
     revision=None,
     compile=True,
@@ -51,10 +53,12 @@ def load_model(
         num_classes: Classes of the head. Another number than the model's own
             gives a new, randomly initialised head, and a line on stderr that
             says which weights are new.
-        classifier_activation: `"softmax"` (default), or `None` for logits.
+        classifier_activation: `"softmax"`, or `None` for logits. By default the
+            model's own, which is softmax for every published model.
         features: `True` gives the model up to its pooled features, without
             head and not compiled.
-        revision: Revision of the Hub repository; skips the bundled folder.
+        revision: Revision of the Hub repository; skips the bundled folder. Its
+            files must be those pinned here all the same.
         compile: Whether to compile for fine-tuning: sparse cross-entropy,
             accuracy and Adam with a rate of 1e-3.
 
@@ -77,8 +81,8 @@ def load_model(
         with deep_graphs():
             model = keras.saving.load_model(folder, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{folder} is not a model that Keras {keras.__version__} can load: {reason}") from error
+        version = keras.__version__
+        raise ValueError(f"{folder} is not a model that Keras {version} can load: {first_line(error)}") from error
     if features:
         return functional_model(model.inputs, _head(model).input, f"{model.name}_features")
     model = _with_head(model, num_classes, classifier_activation)
@@ -101,6 +105,13 @@ def ends_in_softmax(model):
     return getattr(model.layers[-1], "activation", None) is keras.activations.softmax
 
 
+def with_logits(model):
+    """The model without its final softmax; any other model as it is."""
+    if isinstance(model.layers[-1], keras.layers.Dense) and ends_in_softmax(model):
+        return _with_head(model, None, None)
+    return model
+
+
 def _head(model):
     head = model.layers[-1]
     if not isinstance(head, keras.layers.Dense):
@@ -112,11 +123,11 @@ def _head(model):
 
 
 def _with_head(model, num_classes, classifier_activation):
-    """The model with the asked head: its own, or a new one for other classes."""
-    wanted = keras.activations.get(classifier_activation)
-    if num_classes is None and getattr(model.layers[-1], "activation", None) is wanted:
+    """The model with the asked head: its own, or a new one for other classes or another activation."""
+    if num_classes is None and classifier_activation == OWN:
         return model
     head = _head(model)
+    wanted = head.activation if classifier_activation == OWN else keras.activations.get(classifier_activation)
     if num_classes is None:
         num_classes = head.units
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
@@ -157,20 +168,21 @@ def find_folder(name, revision=None):
 
 
 def _download(name, revision):
-    """The folder in the Hub's cache, with the files that a load needs."""
+    """The folder in the Hub's cache, with the files that a load and a prediction need."""
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    try:
+        from huggingface_hub.utils import httpx  # whichever of httpx and httpx2 this version uses
+    except ImportError:
+        import httpx
     repository = f"{os.environ.get('ZOO_HUB_NAMESPACE', 'keras-mpelu')}/{name}"
     try:
-        for file in (SUMS, *NEEDED):
+        for file in (SUMS, "recipe.json", *NEEDED):
             path = huggingface_hub.hf_hub_download(repository, file, revision=revision)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, RuntimeError, httpx.HTTPError) as error:  # RuntimeError: the client's xet part
         raise OSError(
-            f"cannot fetch {name!r} from the Hub repository {repository}: {reason} Check the network, HF_ENDPOINT and "
-            "HF_HUB_OFFLINE, or give the path of a folder"
+            f"cannot fetch {name!r} from the Hub repository {repository}: {first_line(error)}; check the network, "
+            "HF_ENDPOINT and HF_HUB_OFFLINE, or give the path of a folder"
         ) from error
     return pathlib.Path(path).parent
 
@@ -260,13 +272,20 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         lines = [f"{sha256(path)}  {path.relative_to(new).as_posix()}\n" for path in saved]
         (new / SUMS).write_text("".join(lines))
         new.chmod(0o755)  # mkdtemp makes it private
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(new, folder)
+        put_in_place(new, folder)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
     return folder
+
+
+def put_in_place(new, folder):
+    """Renames a finished folder to its place; an old one is deleted only after that."""
+    old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def golden_inputs(model):

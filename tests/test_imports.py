@@ -1,0 +1,20 @@
+"""Arrows point one way: keras <- keras_mpelu <- zoo <- training."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+ALLOWED = {"keras_mpelu": {"keras_mpelu"}, "zoo": {"keras_mpelu", "zoo"}}
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_a_package_loads_none_above_it(package):
+    """Every module of the package, in a fresh interpreter."""
+    modules = sorted(f"{package}.{path.stem}" for path in (ROOT / package).glob("*.py") if path.stem != "__main__")
+    code = f"import importlib, sys\nfor name in {modules}: importlib.import_module(name.removesuffix('.__init__'))\n"
+    code += "print(*{name.partition('.')[0] for name in sys.modules} & {'keras_mpelu', 'zoo', 'training'})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(result.stdout.split()) == ALLOWED[package]
