@@ -91,9 +91,7 @@ def metrics(log_probability, labels):
         FloatingPointError: a log probability is not finite.
     """
     if not np.isfinite(log_probability).all():
-        raise FloatingPointError(
-            "the model's outputs are not finite: its training diverged; train it at a smaller rate"
-        )
+        raise FloatingPointError("the model's outputs are not finite: training diverged; lower the learning rate")
     rows = np.arange(len(labels))
     true = log_probability[rows, labels][:, None]
     # Ties count against the model, so that constant outputs score no top-5.
