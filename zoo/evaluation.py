@@ -54,7 +54,7 @@ def check_same_data(details, dataset):
     if known.get("name") == dataset.name and known.get("sha256") not in (None, dataset.sha256):
         raise ValueError(
             f"{dataset.name} is not split as it was for {details['name']}: sha256 {dataset.sha256}, expected "
-            f"{known['sha256']}; its test rows may hold training rows. recipe.json names the versions that made the split"
+            f"{known['sha256']}; its test rows may hold training rows. recipe.json names the versions of the split"
         )
 
 
