@@ -126,4 +126,6 @@ PAPER = {
 }
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
-WEIGHTS = {}
+WEIGHTS = {
+    "mpelu_resnet20.cifar100": "c4a1545381bff0922bfb01e9604eb8c132236348a3d20c275fe9cf5fc9dc7460",
+}

@@ -107,4 +107,8 @@ def _per_column(values, num_features, what):
 PAPER = {}
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
-WEIGHTS = {}
+WEIGHTS = {
+    "snn_mlp2.wine": "70374706b1600ff1174374bc81e966e1d57c8936685242e1c3911c54ff7deb9a",
+    "snn_mlp4.breast_cancer": "037bab9f7384a22ca5a7826e7e47bc1cee409e70197ac39d3b9f14e7279c60fe",
+    "snn_mlp4.digits": "f2a8098ef96b297dc063e560ecdab4127809f075be35e3d2bc59d7db30f4c0d2",
+}
