@@ -84,9 +84,9 @@ class MPELU(keras.layers.Layer):
     Example:
 
     >>> layer = MPELU(alpha_initializer=keras.initializers.Constant(0.25))
-    >>> layer(np.ones((2, 8, 8, 16), "float32")).shape == (2, 8, 8, 16)
-    True
-    >>> [(w.name, w.shape) for w in layer.weights]
+    >>> tuple(layer(np.ones((2, 8, 8, 16), "float32")).shape)
+    (2, 8, 8, 16)
+    >>> [(w.name, tuple(w.shape)) for w in layer.weights]
     [('alpha', (16,)), ('beta', (16,))]
 
     Reference:

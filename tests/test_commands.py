@@ -166,8 +166,8 @@ def bad_inputs(tmp_path, write, header, rows):
     """(command, words of the error) for each bad input."""
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not an image")
-    Image.fromarray(np.zeros((64, 64, 3), "uint8")).save(tmp_path / "whole.png")
-    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:90])
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), "uint8")).save(tmp_path / "whole.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:5000])
     (tmp_path / "classless").mkdir()
     (tmp_path / "lonely" / "a").mkdir(parents=True)
     (tmp_path / "lonely" / "b").mkdir()

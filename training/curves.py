@@ -36,7 +36,7 @@ def curves_png(history, title, model=None):
             mean = [row[2 * column] for row in learned]
             spread = [row[2 * column + 1] for row in learned]
             panels[3].errorbar(depth, mean, spread, label=label, color=color, capsize=2, marker="o", markersize=3)
-        panels[3].set(xlabel="MPELU layer", title="learned alpha, beta (mean +- std of channels)")
+        panels[3].set(xlabel="MPELU layer", title="learned (mean +- std of channels)")
         panels[3].legend()
     figure.suptitle(title)
     png = io.BytesIO()

@@ -60,7 +60,7 @@ def run_command(parser, arguments=None):
         return 0
     except ImportError as error:
         hint = "install it, for example pip install 'keras-mpelu[tensorflow,data,train]'"
-        if error.name in ("tensorflow", "jax", "torch"):
+        if (error.name or "").partition(".")[0] in ("tensorflow", "jax", "torch"):
             hint = "install it, or set KERAS_BACKEND to the one you have: tensorflow, jax or torch"
         return _fail(f"{error}; {hint}")
     except (ValueError, OSError, FloatingPointError) as error:

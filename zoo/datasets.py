@@ -153,6 +153,12 @@ class Dataset:
             images.
         sha256: Of the raw little-endian bytes of `x_train`, `y_train`,
             `x_test` and `y_test`, one after the other.
+
+    Example:
+
+    >>> wine = zoo.load_dataset("wine")
+    >>> len(wine.x_test), wine.class_names[0], wine.feature_names[0]
+    (36, 'class_0', 'alcohol')
     """
 
     name: str

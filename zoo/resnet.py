@@ -127,5 +127,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_resnet20.cifar100": "c4a1545381bff0922bfb01e9604eb8c132236348a3d20c275fe9cf5fc9dc7460",
+    "mpelu_resnet20.cifar100": "df08cda1a6b124f94dbb996f4883ba99934ebb98863624d12be9dd8ab45db306",
 }
