@@ -138,7 +138,7 @@ def numbers(path, line, row, header, columns):
             value = float("nan") if "_" in text else float(text)  # Python reads 1_0 as 10
         except ValueError:
             value = float("nan")
-        if not abs(value) <= np.finfo("float32").max:  # NaN and infinities too
+        if not abs(value) <= float(np.finfo("float32").max):  # NaN and infinities too
             raise ValueError(f"{path} line {line}, column {name!r}: {text!r} is no finite number; fill or drop the row")
         values.append(value)
     return values
