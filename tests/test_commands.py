@@ -197,7 +197,7 @@ def bad_inputs(tmp_path, write, header, rows):
     yield ("predict", TABLE, tmp_path / "binary.csv"), "is not a CSV text file"
     yield ("predict", tmp_path / "not_a_model", tmp_path / "whole.png"), "has no config.json"
     yield ("demo", "--out", tmp_path / "no" / "such" / "picture.png"), "no folder"
-    yield ("train", "mpelu_resnet21.cifar100"), "close: mpelu_resnet20.cifar100"
+    yield ("train", "mpelu_resnet21.cifar100"), "mpelu_resnet20.cifar100"
     yield ("finetune", IMAGES, "--data", tmp_path / "nowhere", "--out", out), "no folder or CSV file"
     yield ("finetune", IMAGES, "--data", tmp_path / "classless", "--out", out), "0 class folders; expected two or more"
     yield ("finetune", IMAGES, "--data", tmp_path / "lonely", "--out", out), "has 0 images"

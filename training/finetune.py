@@ -65,6 +65,7 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
 
     keras.utils.set_random_seed(seed)
     pretrained = name not in list_models()
+    known = details_of(name) if pretrained else {}
     if data.is_dir():
         if not pretrained:
             raise ValueError(
@@ -78,8 +79,9 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
         x, y, class_names = read_image_folders(data, body.input_shape[1:])
         columns = []
     else:
+        if pretrained and not known.get("feature_names"):
+            raise ValueError(f"{name!r} takes images; {data} is a table: give a folder of class folders")
         x, y, class_names, columns = read_labelled_csv(data, label)
-    known = details_of(name) if pretrained else {}
     if pretrained:
         _check_columns(name, data, columns, known.get("feature_names", []))
         x = x[:, [columns.index(column) for column in known["feature_names"]]] if columns else x
@@ -134,8 +136,6 @@ def check_writable(out):
 def _check_columns(name, data, columns, expected):
     if expected and not columns:
         raise ValueError(f"{name!r} takes a table; {data} is a folder of images")
-    if columns and not expected:
-        raise ValueError(f"{name!r} takes images; {data} is a table: give a folder of class folders")
     if sorted(columns) != sorted(expected):
         raise ValueError(
             f"{data} has other columns than {name!r} was trained on ({len(columns)} and {len(expected)}), so its "
