@@ -69,6 +69,7 @@ class Recipe:
         tag = self.name.partition(".")[2]
         return tag.replace("uci-", "uci/", 1) if tag.startswith("uci-") else tag.partition("-")[0]
 
+
 # Seen in the pictures of the runs, and left as it was: a recipe is not changed after its test set was read.
 MPELU_FOUND = (
     " In the published run of depth 20 this decay drove alpha and beta to 0 in most layers (curves.png), so the "

@@ -108,7 +108,7 @@ PAPER = {}
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "snn_mlp2.wine": "70374706b1600ff1174374bc81e966e1d57c8936685242e1c3911c54ff7deb9a",
-    "snn_mlp4.breast_cancer": "037bab9f7384a22ca5a7826e7e47bc1cee409e70197ac39d3b9f14e7279c60fe",
-    "snn_mlp4.digits": "f2a8098ef96b297dc063e560ecdab4127809f075be35e3d2bc59d7db30f4c0d2",
+    "snn_mlp2.wine": "41cbb525c55002b21bdab50e1738422aed8c2615a71e626b1f57b8a7c345e13f",
+    "snn_mlp4.breast_cancer": "7ed605f52fe35262e2640704fb8b954450f241705cbafd8ca0c21b512e649e14",
+    "snn_mlp4.digits": "08f27072e6c5c07e83fc8194eac1be8c30f9f53277e745b30726d3ea38b85a3c",
 }
