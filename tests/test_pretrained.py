@@ -83,7 +83,7 @@ def test_the_card_has_a_model_index_that_reads_back(name):
     result = card.data.eval_results[0]
     assert result.metric_value == zoo.model_info(name)["top1"]
     assert card.data.license == "apache-2.0"
-    assert f"zoo.load_model({name!r})" in card.text
+    assert f'zoo.load_model("{name}")' in card.text
 
 
 @pytest.mark.parametrize("name", BUNDLED_MODELS)

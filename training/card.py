@@ -55,8 +55,8 @@ def card_text(details):
     lines = [
         f"---\n{head.to_yaml()}\n---\n",
         f"# {name}\n",
-        f"```python\nimport zoo\n\nmodel = zoo.load_model({name!r})\n"
-        f"print(zoo.evaluate(model, {data['name']!r}))\n```\n",
+        f'```python\nimport zoo\n\nmodel = zoo.load_model("{name}")\n'
+        f'print(zoo.evaluate(model, "{data["name"]}"))\n```\n',
         f"Measured on the {data['test_rows']:,} test rows of {dataset_name}, read once, after the last epoch; by "
         f"`python -m zoo evaluate {name}`:\n",
         *_table(("figure", "value"), filter(None, rows)),

@@ -127,5 +127,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_resnet20.cifar100": "df08cda1a6b124f94dbb996f4883ba99934ebb98863624d12be9dd8ab45db306",
+    "mpelu_resnet20.cifar100": "f2dc3466035067e10caefb001cc8140ad28a43a55abdb9e17cd78ee8f66a8510",
 }

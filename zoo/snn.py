@@ -108,7 +108,7 @@ PAPER = {}
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "snn_mlp2.wine": "41cbb525c55002b21bdab50e1738422aed8c2615a71e626b1f57b8a7c345e13f",
-    "snn_mlp4.breast_cancer": "7ed605f52fe35262e2640704fb8b954450f241705cbafd8ca0c21b512e649e14",
-    "snn_mlp4.digits": "08f27072e6c5c07e83fc8194eac1be8c30f9f53277e745b30726d3ea38b85a3c",
+    "snn_mlp2.wine": "c20e05af14c39a6ad2df464bcc4e187fa4c3d99b958cfc45637dc25e3aebe1f1",
+    "snn_mlp4.breast_cancer": "4d08f72326f44ed38106201c375e9b90ca251550bdf933e4a3ff63e79ca52f29",
+    "snn_mlp4.digits": "0bd0f2c32798ccbdcbeca7a3abb996d3addc8dbc427bc1cdb46577cf7d8b06db",
 }
