@@ -84,7 +84,7 @@ def load_model(
         version = keras.__version__
         raise ValueError(f"{folder} is not a model that Keras {version} can load: {first_line(error)}") from error
     if features:
-        return functional_model(model.inputs, _head(model).input, f"{model.name}_features")
+        return functional_model(_inputs(model), _head(model).input, f"{model.name}_features")
     model = _with_head(model, num_classes, classifier_activation)
     if compile:
         compile_for_finetuning(model)
@@ -110,6 +110,15 @@ def with_logits(model):
     if isinstance(model.layers[-1], keras.layers.Dense) and ends_in_softmax(model):
         return _with_head(model, None, None)
     return model
+
+
+def _inputs(model):
+    """One tensor where there is one: a model made of a list of one warns when it is called with an array."""
+    return model.inputs[0] if len(model.inputs) == 1 else model.inputs
+
+
+def _outputs(model):
+    return model.outputs[0] if len(model.outputs) == 1 else model.outputs
 
 
 def _head(model):
@@ -141,7 +150,7 @@ def _with_head(model, num_classes, classifier_activation):
         new = ", ".join(f"{w.path} {tuple(w.shape)}" for w in new_head.weights)
         kept = len(model.weights) - len(head.weights)
         print(f"{model.name}: new head for {num_classes} classes; new weights: {new}; {kept} kept", file=sys.stderr)
-    return functional_model(model.inputs, outputs, model.name)
+    return functional_model(_inputs(model), outputs, model.name)
 
 
 def find_folder(name, revision=None):
@@ -259,7 +268,7 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
     try:
         # A wrapper without the compile state: its optimizer may be of a class that a reader does not have.
         with deep_graphs():
-            keras.Model(model.inputs, model.outputs, name=model.name).save(new, zipped=False)
+            keras.Model(_inputs(model), _outputs(model), name=model.name).save(new, zipped=False)
         inputs = golden_inputs(model)
         np.savez_compressed(new / "golden.npz", inputs=inputs, outputs=predict(model, inputs))
         (new / "recipe.json").write_text(json.dumps(details or {}, indent=1) + "\n")

@@ -127,5 +127,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_resnet20.cifar100": "f2dc3466035067e10caefb001cc8140ad28a43a55abdb9e17cd78ee8f66a8510",
+    "mpelu_resnet20.cifar100": "81edbc2ba3a2541f672b6c8ec49608bebf157294721eaa33968668827f057d91",
 }

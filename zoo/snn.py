@@ -108,7 +108,7 @@ PAPER = {}
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "snn_mlp2.wine": "c20e05af14c39a6ad2df464bcc4e187fa4c3d99b958cfc45637dc25e3aebe1f1",
-    "snn_mlp4.breast_cancer": "4d08f72326f44ed38106201c375e9b90ca251550bdf933e4a3ff63e79ca52f29",
-    "snn_mlp4.digits": "0bd0f2c32798ccbdcbeca7a3abb996d3addc8dbc427bc1cdb46577cf7d8b06db",
+    "snn_mlp2.wine": "0c30510d7dd41894e0d333fa30e3ffb72df776112aea409e21d5a1634363c9ed",
+    "snn_mlp4.breast_cancer": "0a7fa264d6acc55e60e5dcda63b7e58e472bda484174bad404e332ad2d1f7730",
+    "snn_mlp4.digits": "d3ca47939b158fcb273a858a5b3d96080d6e410bd73bd009890de9e95bbfbf6c",
 }
