@@ -1,4 +1,4 @@
-"""Crop and flip: every image's offset and flip are recovered from pixels that encode their place."""
+"""Augmentation: every image's offset and flip are recovered from pixels that encode their place."""
 
 import collections
 import pathlib
@@ -7,7 +7,11 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 
+from training.augmentation import cutmix
+from training.augmentation import erase
+from training.augmentation import mixup
 from training.augmentation import pad_crop_flip
 from zoo.image_model import CIFAR100_MEAN
 from zoo.image_model import CIFAR100_STD
@@ -20,7 +24,7 @@ COUNT, HEIGHT, WIDTH = 3000, 8, 10
 
 def coordinates(count):
     """Images whose channels are the row, the column and the number of the image."""
-    images = np.empty((count, HEIGHT, WIDTH, 3), "uint16")
+    images = np.empty((count, HEIGHT, WIDTH, 3), "float32")
     images[..., 0] = np.arange(HEIGHT)[:, None]
     images[..., 1] = np.arange(WIDTH)
     images[..., 2] = 1000 + np.arange(count)[:, None, None]
@@ -29,7 +33,7 @@ def coordinates(count):
 
 def all_views():
     """All 162 crops and flips of row and column: `{bytes: (top, left, flipped)}`."""
-    padded = [np.pad(coordinates(1)[0, ..., c].astype("float32"), 4, constant_values=MEAN[c]) for c in (0, 1)]
+    padded = [np.pad(coordinates(1)[0, ..., c], 4, constant_values=MEAN[c]) for c in (0, 1)]
     views = {}
     for top in range(9):
         for left in range(9):
@@ -40,8 +44,16 @@ def all_views():
     return views
 
 
+def seed(number=0):
+    return keras.random.SeedGenerator(number)
+
+
+def array(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
 def test_each_image_has_its_own_offset_and_flip():
-    augmented = pad_crop_flip(coordinates(COUNT), np.random.default_rng(0), MEAN)
+    augmented = array(pad_crop_flip(coordinates(COUNT), MEAN, seed()))
     assert augmented.dtype == "float32" and augmented.shape == (COUNT, HEIGHT, WIDTH, 3)
     views = all_views()
     found = [views[image[..., :2].tobytes()] for image in augmented]  # a KeyError: not a crop of the padded image
@@ -57,19 +69,17 @@ def test_each_image_has_its_own_offset_and_flip():
     assert len(set(found[:20])) > 10  # also within a small batch
 
 
-def test_same_generator_same_result():
+def test_same_seed_same_result_and_the_next_batch_is_drawn_anew():
     images = coordinates(20)
-    first, second = (pad_crop_flip(images, np.random.default_rng(5), MEAN) for _ in range(2))
+    generator = seed(5)
+    first, second, third = (array(pad_crop_flip(images, MEAN, s)) for s in (seed(5), generator, generator))
     np.testing.assert_array_equal(first, second)
-    rng = np.random.default_rng(5)
-    np.testing.assert_array_equal(pad_crop_flip(images, rng, MEAN), first)
-    assert not np.array_equal(pad_crop_flip(images, rng, MEAN), first)  # the next batch is drawn anew
-    np.testing.assert_array_equal(images, coordinates(20))  # the input is not written to
+    assert not np.array_equal(second, third)
 
 
 def test_padding_is_zero_after_the_standardisation_of_the_model():
-    images = np.full((200, 32, 32, 3), 255, "uint8")
-    augmented = pad_crop_flip(images, np.random.default_rng(0), CIFAR100_MEAN)
+    images = np.full((200, 32, 32, 3), 255, "float32")
+    augmented = array(pad_crop_flip(images, CIFAR100_MEAN, seed()))
     model = keras.Model(*image_input((32, 32, 3), CIFAR100_MEAN, CIFAR100_STD))
     standardised = model.predict(augmented, verbose=0)
     padding = np.any(augmented != 255, -1)
@@ -78,12 +88,60 @@ def test_padding_is_zero_after_the_standardisation_of_the_model():
     assert standardised[~padding].min() > 1.8
 
 
+def test_erase_blanks_a_square_of_each_image():
+    images = np.full((500, 12, 12, 3), 7, "float32")
+    erased = array(erase(images, MEAN, 4, seed()))
+    hole = (erased == np.array(MEAN, "float32")).all(-1)
+    np.testing.assert_array_equal(erased[~hole], 7)
+    rows, columns = hole.any(2), hole.any(1)
+    np.testing.assert_array_equal(hole, rows[:, :, None] & columns[:, None, :])  # a rectangle
+    assert rows.sum(1).max() == columns.sum(1).max() == 4
+    assert {2, 3, 4} == set(rows.sum(1))  # centred anywhere, cut at the edges
+    centres = {(int(np.argmax(r)), int(np.argmax(c))) for r, c in zip(rows, columns, strict=True)}
+    assert len(centres) > 80
+
+
+def test_mixup_blends_images_and_targets_alike():
+    rng = np.random.default_rng(0)
+    images, targets = rng.normal(size=(6, 4, 4, 3)).astype("float32"), np.eye(6, dtype="float32")
+    parts = []
+    generator = seed(1)
+    for _ in range(100):
+        mixed, soft = (array(value) for value in mixup(images, targets, 0.4, generator))
+        part = soft[0, 0]
+        parts.append(part)
+        np.testing.assert_allclose(soft, part * targets + (1 - part) * targets[::-1], atol=1e-6)
+        np.testing.assert_allclose(mixed, part * images + (1 - part) * images[::-1], atol=1e-5)
+    # Beta(a, a): mean 1/2, variance 1 / (4 (2a + 1)).
+    assert np.mean(parts) == pytest.approx(0.5, abs=0.12)
+    assert np.var(parts) == pytest.approx(1 / (4 * 1.8), rel=0.4)
+
+
+def test_cutmix_pastes_a_box_and_mixes_targets_by_its_area():
+    images = np.broadcast_to(np.arange(6, dtype="float32")[:, None, None, None], (6, 16, 16, 3)).copy()
+    targets = np.eye(6, dtype="float32")
+    generator = seed(2)
+    areas = []
+    for _ in range(60):
+        mixed, soft = (array(value) for value in cutmix(images, targets, 1.0, generator))
+        pasted = mixed[0, :, :, 0] == 5
+        np.testing.assert_array_equal(pasted, pasted.any(1)[:, None] & pasted.any(0)[None])
+        for number in range(6):
+            np.testing.assert_array_equal(mixed[number, ..., 0], np.where(pasted, 5 - number, number))
+        np.testing.assert_allclose(soft[0], [1 - pasted.mean(), 0, 0, 0, 0, pasted.mean()], atol=1e-6)
+        areas.append(pasted.mean())
+    assert min(areas) < 0.1 < 0.5 < max(areas)
+
+
 def test_needs_no_tensorflow():
     program = (
         "import sys; sys.modules['tensorflow'] = None\n"
-        "import numpy as np\n"
+        "import numpy as np, keras\n"
         "from training.augmentation import pad_crop_flip\n"
-        "print(pad_crop_flip(np.ones((2, 8, 8, 3), 'uint8'), np.random.default_rng(0), (0, 0, 0)).shape)"
+        "s = keras.random.SeedGenerator(0)\n"
+        "print(tuple(pad_crop_flip(np.ones((2, 8, 8, 3), 'float32'), (0, 0, 0), s).shape))"
     )
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow itself is the backend")
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.split("\n")[0] == "(2, 8, 8, 3)", result.stderr

@@ -1,9 +1,11 @@
-"""The training loop: it learns, resumes exactly, and refuses what it cannot do."""
+"""The training loop: it learns, resumes exactly from any step, and refuses what it cannot do."""
 
 import dataclasses
 import json
 import os
 import pathlib
+import random
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from training import Recipe
 from training import get_recipe
 from training import loop
 from training.curves import curves_png
+from training.queue import read_queue
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = Recipe(
@@ -25,7 +28,12 @@ TINY = Recipe(
     learning_rate=0.02,
     warmup_epochs=1,
     l2=1e-4,
+    average=0.9,
     overrides={"width": 16, "dropout": 0.1, "num_features": 5},
+)
+# Everything that draws random numbers, on a network with batch norm and MPELU.
+IMAGES = dataclasses.replace(
+    get_recipe("mpelu_resnet20.cifar100-modern"), epochs=2, batch_size=8, warmup_epochs=0, overrides={"depth": 8}
 )
 
 
@@ -35,109 +43,280 @@ def rows(count=100, seed=0):
     return x, (x.sum(axis=1) > 0).astype("int64")
 
 
-def weights(model):
-    return [np.asarray(value) for value in model.get_weights()]
+def images(count=48):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, 32, 32, 3), "uint8"), rng.integers(0, 10, count)
+
+
+def weights(fitted):
+    return [np.asarray(value) for value in (*fitted.model.get_weights(), *(fitted.average or ()))]
+
+
+def assert_same_run(one, other):
+    for a, b in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    figures = [[{**row, "seconds": 0} for row in run.history] for run in (one, other)]
+    assert figures[0] == figures[1]
+    np.testing.assert_array_equal(one.alpha_beta, other.alpha_beta)
+
+
+class StopAt(keras.callbacks.Callback):
+    """Does as Ctrl-C does, so that the run stops after so many steps of this process.
+
+    It is called after the keeper, which stops before the next step; that one is still made.
+    """
+
+    def __init__(self, step, number=signal.SIGINT):
+        super().__init__()
+        self.left, self.number = step - 1, number
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
 
 
 def test_it_learns_and_keeps_a_history(tmp_path):
     recipe = dataclasses.replace(TINY, epochs=20, learning_rate=0.1)
-    model, history = loop.fit(recipe, *rows(400), 2, tmp_path)
+    model, history, average, alpha_beta = loop.fit(recipe, *rows(400), 2, tmp_path)
     assert [row["epoch"] for row in history] == list(range(1, 21))
     assert history[-1]["accuracy"] > 0.9 > history[0]["accuracy"]
     assert history[-1]["learning_rate"] < 1e-6
     held_x, held_y = rows(500, seed=1)
     assert (np.asarray(model.predict_on_batch(held_x)).argmax(1) == held_y).mean() > 0.9
+    for variable, value in zip(model.trainable_variables, average, strict=True):
+        variable.assign(value)
+    assert (np.asarray(model.predict_on_batch(held_x)).argmax(1) == held_y).mean() > 0.9
+    assert alpha_beta.size == 0  # SELU has none
 
 
-def test_schedule_warms_up_then_follows_the_cosine():
+def test_cosine_schedule_with_warm_up():
     recipe = dataclasses.replace(TINY, epochs=10, warmup_epochs=2, learning_rate=0.4)
     schedule = loop.learning_rate_schedule(recipe, steps=5)
     found = [float(schedule(step)) for step in (0, 5, 10, 30, 50)]
     np.testing.assert_allclose(found, [0, 0.2, 0.4, 0.4 * (1 + np.cos(np.pi / 2)) / 2, 0], atol=1e-6)
 
 
-def test_a_stopped_run_ends_like_an_uninterrupted_one(tmp_path):
-    whole, history = loop.fit(TINY, *rows(), 2, tmp_path / "whole", seed=3)
-    with pytest.raises(loop.Interrupted, match="after epoch 1 of 4"):
-        loop.fit(TINY, *rows(), 2, tmp_path / "parts", seed=3, stop_after=1e-9)
-    parts, parts_history = loop.fit(TINY, *rows(), 2, tmp_path / "parts", seed=3)
-    for one, other in zip(weights(whole), weights(parts), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert [row["loss"] for row in parts_history] == [row["loss"] for row in history]
+@pytest.mark.parametrize(
+    "tag, first_steps",  # the first step with each rate, in epochs: mpelu.md d
+    [
+        ("paper", {0: 0.1, 80: 0.01, 121: 0.001}),
+        ("warmup", {0: 0.01, 1: 0.1, 80: 0.01, 121: 0.001}),
+        ("dagger", {0: 0.1, 149: 0.01, 224: 0.001}),
+    ],
+)
+def test_the_papers_schedules(tag, first_steps):
+    recipe = get_recipe(f"mpelu_resnet20.cifar100-{tag}")
+    schedule = loop.learning_rate_schedule(recipe, steps=10)
+    before = None
+    for epoch, rate in first_steps.items():
+        assert float(schedule(10 * epoch)) == pytest.approx(rate)
+        if before is not None:
+            assert float(schedule(10 * epoch - 1)) == pytest.approx(before)
+        before = rate
+    assert float(schedule(10 * recipe.epochs)) == pytest.approx(before)
 
 
-LONG = dataclasses.replace(TINY, epochs=100)
+def test_a_rescaled_recipe_moves_its_rates_and_says_so():
+    recipe = get_recipe("mpelu_resnet20.cifar100-paper").rescaled(50)
+    assert recipe.epochs == 50 and recipe.rates == ((20.0, 0.01), (30.25, 0.001))
+    assert recipe.notes.startswith("Rescaled from 200 to 50 epochs")
 
 
-def test_a_killed_run_resumes_from_its_checkpoint(tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The uninterrupted run of TINY."""
+    return loop.fit(TINY, *rows(), 2, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("step, number", [(2, signal.SIGINT), (6, signal.SIGINT), (15, signal.SIGTERM)])
+def test_a_stopped_run_ends_like_an_uninterrupted_one(tmp_path, capsys, whole, step, number):
+    """Six steps are an epoch: at its end, and within it."""
+    with pytest.raises(loop.Interrupted, match=f"stopped at step {step} of 24"):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(step, number)])
+    capsys.readouterr()
+    parts = loop.fit(TINY, *rows(), 2, tmp_path)
+    assert f"resumed at step {step} of 24" in capsys.readouterr().out
+    assert_same_run(whole, parts)
+
+
+def test_images_resume_exactly_with_augmentation_batch_norm_mpelu_and_bfloat16(tmp_path):
+    whole = loop.fit(IMAGES, *images(), 10, tmp_path / "whole")
+    with pytest.raises(loop.Interrupted):
+        loop.fit(IMAGES, *images(), 10, tmp_path / "parts", callbacks=[StopAt(4)])
+    with pytest.raises(loop.Interrupted):
+        loop.fit(IMAGES, *images(), 10, tmp_path / "parts", callbacks=[StopAt(5)])
+    parts = loop.fit(IMAGES, *images(), 10, tmp_path / "parts")
+    assert_same_run(whole, parts)
+    assert whole.alpha_beta.shape == (2, 7, 2)  # the stem and two in each of three units
+    assert abs(whole.alpha_beta[-1] - 1).max() > 1e-4
+
+
+def test_the_time_is_kept(tmp_path):
+    with pytest.raises(loop.Interrupted, match="stopped at step 1 of 24"):
+        loop.fit(TINY, *rows(), 2, tmp_path, stop_after=1e-9)
+
+
+LONG = dataclasses.replace(TINY, epochs=200)
+
+
+def start_process(folder):
     code = (
         "import sys; sys.path.insert(0, 'tests'); from test_loop import *; loop.CHECKPOINT_SECONDS = 0; "
         "loop.fit(LONG, *rows(), 2, sys.argv[1])"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "killed")], cwd=ROOT)
-    while not list((tmp_path / "killed").glob("checkpoint-*[3-9].json")):
+    return subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def newest_step(folder):
+    return max((int(path.stem[5:]) for path in folder.glob("step-*.json")), default=0)
+
+
+def wait_for_step(folder, step, process):
+    while newest_step(folder) < step:
         assert process.poll() is None, "it ended before it was killed"
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    newest = max((tmp_path / "killed").glob("checkpoint-*.json"))
-    before = json.loads(newest.read_text())["history"]
-    assert 3 <= len(before) < 100
-
-    killed, killed_history = loop.fit(LONG, *rows(), 2, tmp_path / "killed", quiet=True)
-    whole, history = loop.fit(LONG, *rows(), 2, tmp_path / "whole", quiet=True)
-    for one, other in zip(weights(whole), weights(killed), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert [row["loss"] for row in killed_history] == [row["loss"] for row in history]
-    # The epochs before the kill were not run again: their times are those of the killed process.
-    assert killed_history[: len(before)] == before
+        time.sleep(0.005)
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
-    with pytest.raises(loop.Interrupted):
-        loop.fit(TINY, *rows(), 2, tmp_path, stop_after=1e-9)
-    with pytest.raises(loop.Interrupted):
-        loop.fit(TINY, *rows(), 2, tmp_path, stop_after=1e-9)
-    newest = max(tmp_path.glob("checkpoint-*.weights.h5"))
+def killed_runs_end_alike(tmp_path, kills):
+    """Kills a real process at random steps, as often as asked; then lets the run end here."""
+    folder, rng, steps = tmp_path / "killed", random.Random(0), 6 * LONG.epochs
+    reached = 0
+    for kill in range(kills):
+        process = start_process(folder)
+        target = reached + rng.randint(1, steps // (kills + 1) - 20)
+        wait_for_step(folder, max(target, 1), process)
+        process.kill()
+        process.wait()
+        assert newest_step(folder) >= target > reached, "it did not go on from where it was"
+        reached = newest_step(folder)
+        if kill == kills - 1:  # the newest is cut short: the one before it serves
+            newest = max(folder.glob("step-*.npz"))
+            newest.write_bytes(newest.read_bytes()[:-100])
+    done = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: done.append(batch))
+    killed = loop.fit(LONG, *rows(), 2, folder, quiet=True, callbacks=[count])
+    assert 0 < len(done) <= steps - reached + 2, "more steps than were left: it began anew"
+    assert_same_run(loop.fit(LONG, *rows(), 2, tmp_path / "whole", quiet=True), killed)
+
+
+def test_killed_runs_end_like_an_uninterrupted_one(tmp_path):
+    killed_runs_end_alike(tmp_path, kills=2)
+
+
+@pytest.mark.slow
+def test_twenty_kills(tmp_path):
+    killed_runs_end_alike(tmp_path, kills=20)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, whole):
+    for _ in range(2):
+        with pytest.raises(loop.Interrupted):
+            loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(6)])
+    newest = max(tmp_path.glob("step-*.npz"))
     newest.write_bytes(newest.read_bytes()[:-100])
-    whole, _ = loop.fit(TINY, *rows(), 2, tmp_path / "whole")
     capsys.readouterr()
-    model, _ = loop.fit(TINY, *rows(), 2, tmp_path)
+    fitted = loop.fit(TINY, *rows(), 2, tmp_path)
     printed = capsys.readouterr().out
-    assert "checkpoint-0002.json is damaged" in printed
+    assert "step-000000012.json is damaged" in printed
     assert "resumed at step 6 of 24" in printed
-    for one, other in zip(weights(whole), weights(model), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_same_run(whole, fitted)
 
 
-def test_seeds_differ(tmp_path):
-    first, _ = loop.fit(TINY, *rows(), 2, tmp_path / "a", seed=0)
-    second, _ = loop.fit(TINY, *rows(), 2, tmp_path / "b", seed=1)
-    assert not np.array_equal(weights(first)[0], weights(second)[0])
+def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch, whole):
+    with pytest.raises(loop.Interrupted):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(6)])
+    write = loop.checkpoints.write_atomically
+
+    def full(path, content):
+        if path.suffix == ".json":
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(loop.checkpoints, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(6)])
+    monkeypatch.undo()
+    assert not list(tmp_path.glob("step-000000012*"))
+    assert_same_run(whole, loop.fit(TINY, *rows(), 2, tmp_path))
+
+
+def test_checkpoints_move_in_parts(tmp_path, monkeypatch, whole):
+    monkeypatch.setattr(loop.checkpoints, "PART_BYTES", 1000)
+    with pytest.raises(loop.Interrupted):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(6)])
+    parts = list(tmp_path.glob("step-000000006.*.npz"))
+    assert len(parts) > 5 and max(part.stat().st_size for part in parts) <= 1000
+    assert_same_run(whole, loop.fit(TINY, *rows(), 2, tmp_path))
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    with pytest.raises(loop.Interrupted):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(6)])
+    manifest = max(tmp_path.glob("step-*.json"))
+    manifest.write_text(manifest.read_text().replace("hidden1/kernel", "dense1/kernel"))
+    with pytest.raises(ValueError, match="another version of this network or optimizer.*dense1|.*hidden1"):
+        loop.fit(TINY, *rows(), 2, tmp_path)
+    assert manifest.exists()
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    process = start_process(tmp_path)
+    try:
+        wait_for_step(tmp_path, 1, process)
+        with pytest.raises(BlockingIOError, match="another process trains in"):
+            loop.fit(LONG, *rows(), 2, tmp_path)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_seeds_differ(tmp_path, whole):
+    other = loop.fit(dataclasses.replace(TINY, epochs=1), *rows(), 2, tmp_path, seed=1)
+    assert not np.array_equal(weights(whole)[0], weights(other)[0])
 
 
 def test_batches_cover_the_data_and_are_repeatable():
-    x = np.arange(40, dtype="float32")[:, None]
     recipe = dataclasses.replace(TINY, batch_size=10)
-    stream = loop.batches(recipe, x, np.arange(40), seed=5, steps=4)
-    first = [next(stream) for _ in range(4)]
-    assert sorted(np.concatenate([labels for _, labels in first]).tolist()) == list(range(40))
-    second = [next(stream)[1] for _ in range(4)]
-    resumed = loop.batches(recipe, x, np.arange(40), seed=5, steps=4, first_epoch=1)
-    np.testing.assert_array_equal(second, [next(resumed)[1] for _ in range(4)])
-    assert not np.array_equal(second[0], first[0][1])
+    stream = loop.row_batches(recipe, 40, seed=5, steps=4)
+    first = [next(stream)[0] for _ in range(4)]
+    assert sorted(np.concatenate(first).tolist()) == list(range(40))
+    second = [next(stream)[0] for _ in range(4)]
+    resumed = loop.row_batches(recipe, 40, seed=5, steps=4, first_step=6)
+    np.testing.assert_array_equal(second[2:], [next(resumed)[0] for _ in range(2)])
+    assert not np.array_equal(second[0], first[0])
+
+
+def test_the_moving_average_is_that_of_the_weights(tmp_path):
+    seen = []
+
+    class See(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append([np.asarray(value) for value in self.model.network.get_weights()])
+
+    fitted = loop.fit(dataclasses.replace(TINY, overrides={**TINY.overrides, "dropout": 0.0}), *rows(), 2, tmp_path,
+                      callbacks=[See()])  # fmt: skip
+    assert len(seen) == 24
+    for place, variable in enumerate(fitted.model.weights):
+        if not any(variable is other for other in fitted.model.trainable_variables):
+            continue
+        expected = seen[0][place].astype("float64")
+        for step in seen[1:]:
+            expected = 0.9 * expected + 0.1 * step[place]
+        number = [variable is other for other in fitted.model.trainable_variables].index(True)
+        np.testing.assert_allclose(fitted.average[number], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_recipes_model_under_mixed_precision_comes_back_in_float32(tmp_path):
     recipe = dataclasses.replace(TINY, dtype="mixed_bfloat16", epochs=1)
-    model, _ = loop.fit(recipe, *rows(), 2, tmp_path)
+    model = loop.fit(recipe, *rows(), 2, tmp_path).model
     assert keras.config.dtype_policy().name == "float32"
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
     loop.fit(dataclasses.replace(TINY, epochs=1), *rows(), 2, tmp_path)
-    with pytest.raises(ValueError, match="another recipe, seed, data or backend"):
+    with pytest.raises(ValueError, match="holds another run .it differs in recipe"):
         loop.fit(TINY, *rows(), 2, tmp_path)
 
 
@@ -146,35 +325,110 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path):
         loop.fit(TINY, *rows(10), 2, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    with pytest.raises(FloatingPointError, match="loss was nan"):
-        loop.fit(dataclasses.replace(TINY, learning_rate=1e30, warmup_epochs=0), *rows(), 2, tmp_path)
+def test_more_devices_than_there_are_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="devices=99"):
+        loop.fit(TINY, *rows(), 2, tmp_path, devices=99)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_layer(tmp_path):
+    x, y = rows(800)
+    x[77] = 1e38  # overflows in the first layer's sum
+    recipe = dataclasses.replace(TINY, epochs=2)
+    order = np.concatenate(
+        [batch for (batch,), _ in zip(loop.row_batches(recipe, 800, 0, 50), range(50), strict=False)]
+    )
+    step = int(np.flatnonzero(order == 77)[0]) // 16 + 1
+    with pytest.raises(FloatingPointError, match=rf"loss was (nan|inf) at step {step}, first in .*hidden1") as caught:
+        loop.fit(recipe, x, y, 2, tmp_path)
+    assert "lower the learning rate" in str(caught.value)
+    assert np.isfinite(max(tmp_path.glob("step-*.npz")).stat().st_size)
+    kept = loop.checkpoints.load_newest(tmp_path)
+    assert kept[0] < step and all(np.isfinite(array).all() for array in kept[1].values())
 
 
 def test_a_recipe_field_that_does_not_exist_is_an_error():
     with pytest.raises(TypeError, match="batchsize"):
         Recipe(name="a.b", epochs=1, batchsize=2)
-    with pytest.raises(ValueError, match="epochs is above 0"):
-        dataclasses.replace(TINY, epochs=0)
+    for change, message in (
+        ({"epochs": 0}, "epochs is above 0"),
+        ({"rates": ((1, 0.1),)}, "belong to schedule='steps'"),
+        ({"average": 1.0}, "below 1"),
+        ({"average": 0.0, "publish": "average"}, "needs average > 0"),
+        ({"schedule": "linear"}, "schedule is one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(TINY, **change)
     with pytest.raises(ValueError, match="mpelu_resnet20.cifar100"):
-        get_recipe("mpelu_resnet20.cifar10")
+        get_recipe("mpelu_resnet20.cifar1000")
 
 
 def test_the_picture_is_one():
     history = [{"epoch": 1, "loss": 2.0, "accuracy": 0.1, "learning_rate": 0.1}] * 2
-    assert curves_png(history, "title").startswith(b"\x89PNG")
+    plain, learned = curves_png(history, "title"), curves_png(history, "title", np.ones((2, 19, 2)))
+    assert plain.startswith(b"\x89PNG") and learned.startswith(b"\x89PNG")
+    assert len(learned) > len(plain)
+
+
+def test_the_queue_gives_the_runs_to_do_in_order(tmp_path):
+    path = tmp_path / "QUEUE.md"
+    path.write_text(
+        "# Runs\n\n| run | command | state |\n|---|---|---|\n"
+        "| a | `python -m training train a.b --seeds 0 1` | done: 70 % |\n"
+        "| c | `python -m training train c.d --seeds 0 1` | to do |\n"
+        "| e | `python -m training train e.f` | begun |\n"
+    )
+    assert read_queue(path) == [["c.d", "--seeds", "0", "1"], ["e.f"]]
+    path.write_text("nothing")
+    with pytest.raises(ValueError, match="no table row with a command"):
+        read_queue(path)
+    assert all(get_recipe(arguments[0]) for arguments in read_queue(ROOT / "results" / "QUEUE.md"))
 
 
 @pytest.mark.skipif(
     os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow", reason="TensorFlow itself is the backend"
 )
-def test_training_needs_no_tensorflow(tmp_path):
+def test_training_needs_only_keras_numpy_h5py_and_the_backend(tmp_path):
     code = (
         "import sys, importlib.machinery as machinery; find = machinery.PathFinder.find_spec; "
-        "hide = lambda cls, name, *rest: None if name.partition('.')[0] == 'tensorflow' else find(name, *rest); "
-        "machinery.PathFinder.find_spec = classmethod(hide); sys.path.insert(0, 'tests'); import test_loop as t; "
-        "recipe = t.dataclasses.replace(t.get_recipe('mpelu_resnet20.cifar100'), epochs=1, batch_size=8, "
-        "overrides={'depth': 8}); import numpy as np; "
-        "t.loop.fit(recipe, np.zeros((16, 32, 32, 3), 'uint8'), np.arange(16), 100, sys.argv[1])"
+        "hidden = {'tensorflow', 'tensorflow_datasets', 'huggingface_hub', 'matplotlib', 'sklearn', 'PIL', 'pyarrow'}; "
+        "hide = lambda cls, name, *rest: None if name.partition('.')[0] in hidden else find(name, *rest); "
+        "machinery.PathFinder.find_spec = classmethod(hide); sys.path.insert(0, 'tests'); import numpy as np; "
+        "import training.loop, training.run, dataclasses; from training import get_recipe; "
+        "recipe = dataclasses.replace(get_recipe('mpelu_resnet20.cifar100'), epochs=1, batch_size=8, "
+        "overrides={'depth': 8}); "
+        "training.loop.fit(recipe, np.zeros((16, 32, 32, 3), 'uint8'), np.arange(16), 100, sys.argv[1])"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_validation_reads_no_test_row_and_publishes_nothing(tmp_path, monkeypatch):
+    from training import run
+
+    monkeypatch.setattr(run, "_test_once", lambda *_: pytest.fail("the test rows were read"))
+    recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=2, average=0.9)
+    made = run.train(recipe, out=tmp_path, seeds=[0, 1], validation=0.25)
+    found = json.loads(made.read_text())
+    assert [row["seed"] for row in found["runs"]] == [0, 1]
+    assert set(found["runs"][0]) == {"seed", "last", "average"}
+    assert found["rows"] == sum(round(0.25 * count) for count in (47, 57, 38))
+    assert not (tmp_path / recipe.name / recipe.name).exists()
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        run.train(recipe, out=tmp_path, validation=1.5)
+
+
+def test_minutes_become_epochs_once(tmp_path, monkeypatch):
+    from training import run
+
+    monkeypatch.setattr(run, "load_dataset", lambda *_: Data())
+    recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=7)
+    arguments = recipe, Data(), {"num_features": 5}, tmp_path, 1
+    epochs = run.epochs_in(0.05, *arguments)
+    assert epochs >= 1
+    monkeypatch.setattr(loop, "fit", lambda *_: pytest.fail("timed again"))
+    assert run.epochs_in(0.05, *arguments) == epochs
+
+
+class Data:
+    x_train, y_train = rows(1300)
+    class_names = ("no", "yes")

@@ -14,12 +14,19 @@ def main(arguments=None):
     commands = parser.add_subparsers(dest="command", required=True)
 
     train = commands.add_parser("train", help="train a model by its recipe, or go on with an interrupted run")
-    train.add_argument("name", help="such as mpelu_resnet20.cifar100")
+    train.add_argument("name", nargs="?", help="such as mpelu_resnet20.cifar100")
+    train.add_argument("--queue", metavar="FILE", help="in place of a name: the next unfinished runs of this table")
     train.add_argument("--data-dir", help="where the data are looked for first (default: $ZOO_DATA_DIR)")
     train.add_argument("--out", default="runs", help="folder of the runs (default: %(default)s)")
     train.add_argument("--seeds", type=int, nargs="+", help="seeds in place of the recipe's; the first is published")
-    train.add_argument("--epochs", type=int, help="epochs in place of the recipe's; the schedule is rescaled")
-    train.add_argument("--stop-after", type=float, metavar="MINUTES", help="stop at the end of an epoch, in time")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int, help="epochs in place of the recipe's; the schedule is rescaled")
+    length.add_argument("--minutes", type=float, help="the same, as the time a seed may take on this machine")
+    train.add_argument("--stop-after", type=float, metavar="MINUTES", help="stop in time; the same command goes on")
+    train.add_argument("--validation", type=float, metavar="FRACTION", help="hold training rows out; read no test row")
+    train.add_argument("--devices", type=int, default=1, help="devices to spread a batch over (JAX, TensorFlow)")
+    train.add_argument("--deterministic", action="store_true", help="exact resume on a GPU too (slower)")
+    train.add_argument("--tensorboard", metavar="FOLDER", help="write TensorBoard logs (needs tensorboard)")
     train.add_argument("--bundle", action="store_true", help="copy the folder of weights into the package")
     train.set_defaults(run=_train)
 
@@ -47,17 +54,43 @@ def main(arguments=None):
 def _train(args):
     from training.recipes import get_recipe
 
+    if (args.name is None) == (args.queue is None):
+        raise ValueError("give the name of one model, or --queue FILE")
+    if args.queue:
+        from training.queue import train_queue
+
+        return train_queue(args)
     recipe = get_recipe(args.name)  # an unknown name costs no import of a backend
+    if args.deterministic:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+    import keras
+
     from training.loop import Interrupted
+    from training.loop import make_deterministic
     from training.run import describe
     from training.run import train
 
+    if args.deterministic:
+        make_deterministic()
+    callbacks = [keras.callbacks.TensorBoard(args.tensorboard)] if args.tensorboard else []
     try:
-        weights = train(recipe, args.data_dir, args.out, args.seeds, args.epochs, args.stop_after, args.bundle)
+        made = train(
+            recipe,
+            args.data_dir,
+            args.out,
+            args.seeds,
+            args.epochs,
+            args.minutes,
+            args.stop_after,
+            args.validation,
+            args.devices,
+            args.bundle,
+            callbacks,
+        )
     except Interrupted as reason:
         print(f"{reason}; the same command goes on from there", file=sys.stderr)
         raise SystemExit(os.EX_TEMPFAIL) from None
-    print(describe(weights))
+    print(made if args.validation else describe(made))
 
 
 def _finetune(args):

@@ -2,56 +2,55 @@
 
 import io
 
-import keras
+import numpy as np
 
 
-def curves_png(history, title, model=None):
-    """Loss, accuracy and learning rate by epoch; alpha and beta by depth if there are any.
+def curves_png(history, title, alpha_beta=()):
+    """Loss, accuracy and learning rate by epoch; alpha and beta by depth and epoch if there are any.
 
     Args:
         history: List of one dictionary per epoch, as `training.loop.fit` returns.
         title: Title of the picture.
-        model: The trained model, for its MPELU layers.
+        alpha_beta: Mean alpha and beta of every MPELU layer after every epoch,
+            (epochs, layers, 2), as `training.loop.fit` returns.
 
     Returns:
         The bytes of a PNG file.
     """
     from matplotlib.figure import Figure
 
-    learned = _alpha_beta(model) if model else []
-    figure = Figure(figsize=(12, 3.2) if not learned else (15, 3.2), layout="constrained")
-    panels = figure.subplots(1, 4 if learned else 3)
+    learned = np.asarray(alpha_beta, "float64")
+    learned = learned if learned.size else None
+    figure = Figure(figsize=(12, 3.2 if learned is None else 6.4), layout="constrained")
+    grid = figure.add_gridspec(1 if learned is None else 2, 6)
     epochs = [row["epoch"] for row in history]
-    for panel, key, label in zip(
-        panels,
-        ("loss", "accuracy", "learning_rate"),
-        ("training loss (nats)", "training accuracy", "learning rate at the end of the epoch"),
-        strict=False,
+    for column, (key, label) in enumerate(
+        (
+            ("loss", "training loss (nats)"),
+            ("accuracy", "training accuracy"),
+            ("learning_rate", "learning rate at the end of the epoch"),
+        )
     ):
+        panel = figure.add_subplot(grid[0, 2 * column : 2 * column + 2])
         panel.plot(epochs, [row[key] for row in history], color="tab:blue")
         panel.set(xlabel="epoch", title=label)
-    if learned:
-        depth = range(1, len(learned) + 1)
-        for column, (label, color) in enumerate((("alpha", "tab:orange"), ("beta", "tab:green"))):
-            mean = [row[2 * column] for row in learned]
-            spread = [row[2 * column + 1] for row in learned]
-            panels[3].errorbar(depth, mean, spread, label=label, color=color, capsize=2, marker="o", markersize=3)
-        panels[3].set(xlabel="MPELU layer", title="learned (mean +- std of channels)")
-        panels[3].legend()
+    if learned is not None:
+        for column, name in enumerate(("alpha", "beta")):
+            panel = figure.add_subplot(grid[1, 3 * column : 3 * column + 3])
+            # Diverging around the start, 1: what grew is red, what shrank is blue.
+            reach = max(1e-3, float(np.abs(learned[:, :, column] - 1).max()))
+            image = panel.imshow(
+                learned[:, :, column].T,
+                aspect="auto",
+                origin="lower",
+                cmap="coolwarm",
+                vmin=1 - reach,
+                vmax=1 + reach,
+                extent=(0.5, len(learned) + 0.5, 0.5, learned.shape[1] + 0.5),
+            )
+            panel.set(xlabel="epoch", ylabel="MPELU layer, from the input", title=f"{name} (mean of the channels)")
+            figure.colorbar(image, ax=panel)
     figure.suptitle(title)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=80)
     return png.getvalue()
-
-
-def _alpha_beta(model):
-    """(mean, std) of alpha and of beta, for each MPELU layer."""
-    rows = []
-    for layer in model.layers:
-        if hasattr(layer, "alpha") and hasattr(layer, "beta") and hasattr(layer, "alpha_initializer"):
-            row = []
-            for weight in (layer.alpha, layer.beta):
-                values = keras.ops.convert_to_numpy(weight)
-                row += [float(values.mean()), float(values.std())]
-            rows.append(row)
-    return rows

@@ -1,18 +1,17 @@
 """Fine-tuning on one's own data: a folder of class folders of images, or a CSV."""
 
-import os
 import pathlib
 
 import keras
 import numpy as np
 
+from training.own_data import check_writable
+from training.own_data import hold_out
+from training.own_data import read_image_folders
+from training.own_data import read_labelled_csv
 from training.run import builder_arguments
-from zoo.datasets import Dataset
 from zoo.evaluation import evaluate
 from zoo.prediction import details_of
-from zoo.prediction import numbers
-from zoo.prediction import read_csv
-from zoo.prediction import read_image
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
 from zoo.pretrained import load_model
@@ -20,7 +19,6 @@ from zoo.pretrained import save_model
 from zoo.registry import create_model
 from zoo.registry import list_models
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 BATCH = 32
 
 
@@ -124,15 +122,6 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
     return figures
 
 
-def check_writable(out):
-    """Raises OSError before the work, not after it, where a folder cannot be made."""
-    nearest = next(parent for parent in out.absolute().parents if parent.exists())
-    if not nearest.is_dir():
-        raise NotADirectoryError(f"{nearest} is a file; give another --out")
-    if not os.access(nearest, os.W_OK):
-        raise PermissionError(f"no permission to write in {nearest}; give another --out")
-
-
 def _check_columns(name, data, columns, expected):
     if expected and not columns:
         raise ValueError(f"{name!r} takes a table; {data} is a folder of images")
@@ -147,56 +136,3 @@ def _reinitialise_head(model):
     """New head weights where the number of classes is the same but the classes are not."""
     head = model.layers[-1]
     head.set_weights([head.kernel_initializer(head.kernel.shape), head.bias_initializer(head.bias.shape)])
-
-
-def read_image_folders(folder, shape):
-    """All images under class folders, as uint8 (N, *shape), labels and class names (sorted)."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if len(classes) < 2:
-        raise ValueError(
-            f"{folder} has {len(classes)} class folders; expected two or more, each with the images of a class"
-        )
-    images, labels = [], []
-    for number, path in enumerate(classes):
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        if len(files) < 2:
-            raise ValueError(f"{path} has {len(files)} images; expected two or more, so that one can be held out")
-        images += [read_image(file, shape) for file in files]
-        labels += [number] * len(files)
-    return np.stack(images), np.array(labels), tuple(path.name for path in classes)
-
-
-def read_labelled_csv(path, label):
-    """A CSV as float32 rows, labels 0 to K-1, class names (sorted) and column names."""
-    header, rows = read_csv(path)
-    if label not in header:
-        raise ValueError(f"{path} has no column {label!r}; its columns are {', '.join(header[:8])}; give --label")
-    columns = [name for name in header if name != label]
-    if not columns:
-        raise ValueError(f"{path} has no column beside {label!r}; expected at least one number per row")
-    x = np.array([numbers(path, line, row, header, columns) for line, row in rows], "float32")
-    values = [row[header.index(label)].strip() for _, row in rows]
-    class_names = sorted(set(values))
-    if "" in class_names:
-        line = next(line for (line, _), value in zip(rows, values, strict=True) if not value)
-        raise ValueError(f"{path} line {line} has no label in column {label!r}; fill or drop the row")
-    if len(class_names) < 2:
-        raise ValueError(f"{path} has one class only, {class_names[0]!r}; expected two or more in column {label!r}")
-    counts = {name: values.count(name) for name in class_names}
-    lonely = min(counts, key=counts.get)
-    if counts[lonely] < 2:
-        raise ValueError(
-            f"{path} has one row of class {lonely!r} ({len(class_names)} values in column {label!r}); expected two or "
-            "more of each, so that one can be held out"
-        )
-    return x, np.array([class_names.index(value) for value in values]), tuple(class_names), columns
-
-
-def hold_out(x, y, class_names, columns, fraction, seed):
-    """A `Dataset` whose test rows are the given fraction of each class, at least one and never all."""
-    rng = np.random.default_rng(seed)
-    held = np.zeros(len(x), bool)
-    for label in range(len(class_names)):
-        rows = rng.permutation(np.flatnonzero(y == label))
-        held[rows[: min(max(1, round(fraction * len(rows))), len(rows) - 1)]] = True
-    return Dataset("your data", x[~held], y[~held], x[held], y[held], class_names, tuple(columns), "")

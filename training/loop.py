@@ -1,26 +1,46 @@
-"""The training loop: `model.fit` with checkpoints, resume and a history."""
+"""The training loop: `model.fit` with checkpoints at any step, exact resume and a history."""
 
+import contextlib
 import dataclasses
-import hashlib
 import json
-import os
 import pathlib
+import signal
+import threading
 import time
+import typing
 
 import keras
 import numpy as np
 
-from training.augmentation import pad_crop_flip
+from training import checkpoints
 from training.optimizer import CoupledSGD
+from training.training_model import TrainingModel
 from zoo.datasets import sha256_of
 from zoo.registry import create_model
 
-CHECKPOINTS_KEPT = 2
-CHECKPOINT_SECONDS = 20  # at the end of an epoch, but not more often: the epochs of small nets take milliseconds
+# Counts up whenever a change makes the same recipe and seed give other weights: an older run is then not resumed.
+ENGINE = 2
+CHECKPOINT_SECONDS = 30
+CHECK_STEPS = 50  # how often the host waits for the device: to see a NaN, and to keep its clock honest
+LINE_SECONDS = 60  # within an epoch
 
 
 class Interrupted(Exception):
-    """The run stopped before its last epoch; the same command resumes it."""
+    """The run stopped before its last step; the same command resumes it."""
+
+
+class Fitted(typing.NamedTuple):
+    """What `fit` returns: the float32 model with logits, its history, and the moving average of its weights.
+
+    `average` lists the values of `model.trainable_variables`; `None` if the
+    recipe has no average. `alpha_beta` holds the mean alpha and beta of every
+    MPELU layer after every epoch, (epochs, layers, 2).
+    """
+
+    model: keras.Model
+    history: list
+    average: list | None
+    alpha_beta: np.ndarray
 
 
 def build(recipe, num_classes, **arguments):
@@ -28,8 +48,25 @@ def build(recipe, num_classes, **arguments):
     return create_model(recipe.arch, num_classes=num_classes, **{**recipe.overrides, **arguments})
 
 
-def fit(recipe, x, y, num_classes, folder, seed=0, stop_after=None, build_arguments=None, quiet=False):
+def fit(
+    recipe,
+    x,
+    y,
+    num_classes,
+    folder,
+    seed=0,
+    stop_after=None,
+    build_arguments=None,
+    quiet=False,
+    devices=1,
+    callbacks=(),
+):
     """Trains a model, or goes on where an earlier call stopped.
+
+    Interrupted at any step (Ctrl-C, SIGTERM, a kill, `stop_after`) and called
+    again, it ends with the weights of an uninterrupted run, bit for bit on a
+    CPU; a kill costs the steps since the last checkpoint, at most
+    `CHECKPOINT_SECONDS`.
 
     Args:
         recipe: A `Recipe`.
@@ -38,204 +75,423 @@ def fit(recipe, x, y, num_classes, folder, seed=0, stop_after=None, build_argume
         num_classes: Number of classes.
         folder: Where checkpoints and the history live.
         seed: Seed of the weights, the order, the augmentation and the dropout.
-        stop_after: Minutes after which to stop at the end of an epoch.
+        stop_after: Minutes after which to stop.
         build_arguments: Further arguments of the builder (such as the mean and
             variance of a table's columns).
         quiet: Whether to leave out the lines of progress.
+        devices: Devices to spread each batch over; see `distribution`.
+        callbacks: Further Keras callbacks.
 
     Returns:
-        `(model, history)`: the trained float32 model with logits as outputs,
-        and a list of one dictionary per epoch.
+        A `Fitted`.
 
     Raises:
-        ValueError: the folder holds another recipe's run, or a batch is larger
-            than the data.
-        FloatingPointError: the loss is not finite; the last checkpoint is kept.
-        Interrupted: `stop_after` came first.
+        ValueError: the folder holds another run, or a batch is larger than the
+            data.
+        BlockingIOError: another process trains in this folder.
+        FloatingPointError: the loss is not finite; names the step and the
+            layer. The last good checkpoint is kept.
+        OSError: a checkpoint could not be written; the earlier ones are kept.
+        Interrupted: the run was stopped before its end.
     """
     steps = len(x) // recipe.batch_size
     if steps < 1:
         raise ValueError(f"batch_size {recipe.batch_size} is larger than the {len(x)} training rows; make it smaller")
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    decisive = {**dataclasses.asdict(recipe), "notes": None, "seeds": None}  # neither changes the run
-    run = {"recipe": decisive, "seed": seed, "data": sha256_of(x, y), "backend": keras.backend.backend()}
-    _check_same_run(folder / "run.json", run)
+    decisive = {**dataclasses.asdict(recipe), "notes": None, "seeds": None, "publish": None}  # none changes the run
+    run = {
+        "recipe": decisive,
+        "seed": seed,
+        "data": sha256_of(x, y),
+        "backend": keras.backend.backend(),
+        "devices": devices,
+        "engine": ENGINE,
+    }
+    with only_run_in(folder), distribution(devices) as scope:
+        _check_same_run(folder / "run.json", run)
+        with scope():
+            plain, model = _prepare(recipe, x, y, num_classes, seed, steps, build_arguments)
+        done, kept = _restore(model, folder)
+        if done:
+            print(f"{recipe.name} resumed at step {done} of {recipe.epochs * steps}", flush=True)
+        keeper = Keeper(recipe, folder, model, done, kept, steps, stop_after, quiet)
+        keeper.save()  # also before the first step, so that there is always one to go back to
+        with _signals_stop(keeper):
+            _train_from(model, recipe, len(x), seed, steps, keeper, callbacks)
+        if keeper.step < recipe.epochs * steps:
+            raise Interrupted(f"{recipe.name} stopped at step {keeper.step} of {recipe.epochs * steps}; {folder}")
+        plain.set_weights(model.network.get_weights())
+        return Fitted(plain, keeper.history, _average(model), np.array(keeper.alpha_beta))
 
+
+def _prepare(recipe, x, y, num_classes, seed, steps, build_arguments):
+    """The float32 model of the recipe, and the one that is trained, which starts from its weights."""
     keras.utils.set_random_seed(seed)
     arguments = {"classifier_activation": None, **(build_arguments or {})}
     plain = build(recipe, num_classes, **arguments)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.dtype)
     try:
-        model = build(recipe, num_classes, **arguments)
+        network = build(recipe, num_classes, **arguments)
         if keras.backend.backend() == "tensorflow":
             from training.fast_tensorflow import accelerate
 
-            model = accelerate(model)
+            network = accelerate(network)
     finally:
         keras.config.set_dtype_policy(policy)
-    model.set_weights(plain.get_weights())
+    network.set_weights(plain.get_weights())
+    model = TrainingModel(network, recipe, x, y, num_classes, seed)
     model.compile(
         optimizer=CoupledSGD(
             learning_rate_schedule(recipe, steps),
             momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
             l2=recipe.l2,
             multipliers=recipe.multipliers,
-        ),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+            use_ema=recipe.average > 0,
+            ema_momentum=recipe.average,
+        )
     )
     # Before the first step: inside the step function its variables cost a second trace.
     model.optimizer.build(model.trainable_variables)
+    return plain, model
 
-    history = _restore(model, folder)
-    if history:
-        print(f"resumed at step {len(history) * steps} of {recipe.epochs * steps} (epoch {len(history)})", flush=True)
-    if len(history) < recipe.epochs:
-        keeper = _Keeper(recipe, folder, history, steps, stop_after, quiet)
+
+def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
+    """Calls `fit` for what is left: first for the rest of a begun epoch, then for the whole ones."""
+    while keeper.step < recipe.epochs * steps and not keeper.stop:
+        epoch, done = divmod(keeper.step, steps)
         model.fit(
-            batches(recipe, x, y, seed, steps, first_epoch=len(history)),
-            steps_per_epoch=steps,
-            initial_epoch=len(history),
-            epochs=recipe.epochs,
-            callbacks=[keras.callbacks.TerminateOnNaN(), keeper],
+            row_batches(recipe, count, seed, steps, first_step=keeper.step),
+            steps_per_epoch=steps - done,
+            initial_epoch=epoch,
+            epochs=epoch + 1 if done else recipe.epochs,
+            callbacks=[keeper, *callbacks],
             shuffle=False,  # the batches come shuffled
             verbose=0,
         )
-        if keeper.bad_loss:
-            raise FloatingPointError(
-                f"{recipe.name}: the loss was {keeper.bad_loss} in epoch {len(history) + 1}; the last sound checkpoint "
-                f"is kept in {folder}; lower the learning rate ({recipe.learning_rate})"
-            )
-    if len(history) < recipe.epochs:
-        raise Interrupted(f"{recipe.name} stopped after epoch {len(history)} of {recipe.epochs}; {folder}")
-    plain.set_weights(model.get_weights())
-    return plain, history
+        if keeper.failed or model.stop_training:  # by a callback
+            break
+    keeper.save()
+    if keeper.failed:
+        raise FloatingPointError(_diagnosis(model, recipe, count, seed, steps, keeper))
 
 
 def learning_rate_schedule(recipe, steps):
-    """Linear warm-up from 0 (at most half of the run), then cosine to 0, in steps of the optimizer."""
+    """The recipe's schedule in steps of the optimizer.
+
+    `"cosine"`: linear warm-up from 0 (at most half of the run), then a cosine to
+    0. `"steps"`: constant pieces.
+    """
     warmup = min(recipe.warmup_epochs * steps, recipe.epochs * steps // 2)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else recipe.learning_rate,
-        decay_steps=recipe.epochs * steps - warmup,
-        warmup_target=recipe.learning_rate if warmup else None,
-        warmup_steps=warmup,
+    rate = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup else rate,
+            decay_steps=recipe.epochs * steps - warmup,
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    if not recipe.rates:
+        return rate
+    # Keras still has the earlier value at a boundary; the first step is number 0.
+    boundaries = [round(epoch * steps) - 1 for epoch, _ in recipe.rates]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [rate, *(later for _, later in recipe.rates)])
+
+
+def row_batches(recipe, count, seed, steps, first_step=0):
+    """Endless batches of row numbers. They depend on seed, epoch and step only, so a run resumes anywhere."""
+    epoch, step = divmod(first_step, steps)
+    while True:
+        order = np.random.default_rng([seed, epoch]).permutation(count).astype("int32")
+        for first in range(step * recipe.batch_size, steps * recipe.batch_size, recipe.batch_size):
+            yield (order[first : first + recipe.batch_size],)
+        epoch, step = epoch + 1, 0
+
+
+class Keeper(keras.callbacks.Callback):
+    """Keeps the run: history, checkpoints, progress, and a stop in time.
+
+    It acts before a batch and not after one: a callback with `on_train_batch_end`
+    makes Keras wait for the device at every step.
+    """
+
+    def __init__(self, recipe, folder, model, done, kept, steps, stop_after, quiet):
+        super().__init__()
+        self.recipe, self.folder, self.steps, self.quiet = recipe, folder, steps, quiet
+        self.training_model = model
+        self.step = done
+        self.saved_step = done if kept else None
+        self.history = kept.get("history", [])
+        self.alpha_beta = kept.get("alpha_beta", [])
+        self.seconds_before = kept.get("seconds", 0.0)  # spent in the epoch that was interrupted
+        self.metrics = kept.get("metrics") if done % steps else None
+        self.deadline = float("inf") if stop_after is None else time.monotonic() + 60 * stop_after
+        self.stop = self.failed = False
+        self.saved = self.printed = time.monotonic()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started, self.steps_before = time.monotonic(), self.step % self.steps
+        if self.metrics is not None:  # the sums of the begun epoch, which `fit` has just reset
+            for variable, value in zip(self.model.metrics_variables, self.metrics, strict=True):
+                variable.assign(value)
+            self.metrics = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if not self.stop and self.step % CHECK_STEPS == 0 and self.step % self.steps:
+            self._check()
+        now = time.monotonic()
+        if now > self.deadline:
+            self.stop = True
+        if self.stop or self.failed:
+            self.model.stop_training = True  # ends `fit` after this step
+        elif now - self.saved >= CHECKPOINT_SECONDS:
+            self.model  # noqa: B018  on JAX, reading it brings the variables up to date
+            self.save()
+        self.step += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.monotonic() - self.started
+        if self.step % self.steps:  # stopped within the epoch
+            self.seconds_before += seconds
+            return
+        if not np.isfinite(logs["loss"]):
+            self.failed = self.model.stop_training = True
+            return
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row = {"epoch": epoch + 1, "loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
+        self.history.append({**row, "learning_rate": rate, "seconds": round(self.seconds_before + seconds, 2)})
+        self.alpha_beta.append(alpha_beta(self.training_model.network))
+        self.seconds_before = 0.0
+        self._line(row)
+        if time.monotonic() > self.deadline:
+            self.stop = True
+        if self.stop:
+            self.model.stop_training = True
+        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+            self.save()
+
+    def _check(self):
+        """Waits for the device; sees a loss that is not finite, and prints a line now and then."""
+        self.model  # noqa: B018  as above
+        logs = self._logs()
+        if not np.isfinite(logs["loss"]):
+            self.failed = True
+        elif time.monotonic() - self.printed >= LINE_SECONDS:
+            self._line(logs)
+
+    def _logs(self):
+        return {metric.name: float(metric.result()) for metric in self.training_model.metrics}
+
+    def _line(self, logs):
+        if self.quiet:
+            return
+        steps, done = self.steps, self.step % self.steps or self.steps
+        per_step = (time.monotonic() - self.started) / max(1, done - self.steps_before)
+        left = per_step * (self.recipe.epochs * steps - self.step)
+        rate = float(keras.ops.convert_to_numpy(self.training_model.optimizer.learning_rate))
+        print(
+            f"{self.recipe.name} epoch {(self.step - 1) // steps + 1}/{self.recipe.epochs}, step {done}/{steps}: loss "
+            f"{logs['loss']:.4f}, accuracy {100 * logs['accuracy']:.2f} %, rate {rate:.4f}, "
+            f"{self.recipe.batch_size / per_step:.0f} rows/s, {left / 60:.1f} min left",
+            flush=True,
+        )
+        self.printed = time.monotonic()
+
+    def save(self):
+        """A checkpoint of this moment, if there is none; never of a state whose loss is not finite."""
+        if self.step == self.saved_step or self.failed:
+            return
+        if not np.isfinite(self._logs()["loss"]):
+            self.failed = True
+            return
+        state = self.training_model.state()
+        arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in state.items()}
+        begun = self.step % self.steps
+        facts = {
+            "history": self.history,
+            "alpha_beta": self.alpha_beta,
+            "seconds": self.seconds_before + (time.monotonic() - self.started if begun and not self.stop else 0.0),
+        }
+        checkpoints.save(self.folder, self.step, arrays, facts)
+        self.saved, self.saved_step = time.monotonic(), self.step
+
+
+def alpha_beta(network):
+    """Mean alpha and beta of every MPELU layer, in order."""
+    return [
+        [float(keras.ops.convert_to_numpy(weight).mean()) for weight in (layer.alpha, layer.beta)]
+        for layer in network.layers
+        if hasattr(layer, "alpha_initializer") and hasattr(layer, "beta_initializer")
+    ]
+
+
+def _restore(model, folder):
+    """Loads the newest sound checkpoint: `(steps done, what else it holds)`."""
+    found = checkpoints.load_newest(folder)
+    if found is None:
+        return 0, {}
+    done, arrays, facts = found
+    state = model.state()
+    expected = {name: tuple(variable.shape) for name, variable in state.items()}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if shapes != expected:
+        strange = next(iter(dict(set(shapes.items()) ^ set(expected.items()))))
+        raise ValueError(
+            f"the checkpoint in {folder} is of another version of this network or optimizer: it differs at "
+            f"{strange!r}; go on with the version that wrote it, or give another --out"
+        )
+    for name, variable in state.items():
+        variable.assign(arrays[name])
+    metrics = [keras.ops.convert_to_numpy(variable) for variable in model.metrics_variables]
+    return done, {**facts, "metrics": metrics}
+
+
+def _average(model):
+    """The moving averages of the weights, in the order of the network's trainable variables."""
+    if not model.optimizer.use_ema:
+        return None
+    weights = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    model.optimizer.write_average(model.trainable_variables)
+    average = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    for variable, value in zip(model.trainable_variables, weights, strict=True):
+        variable.assign(value)
+    return average
+
+
+def _diagnosis(model, recipe, count, seed, steps, keeper):
+    """Goes back to the last checkpoint and walks to the step whose loss is not finite."""
+    step = keeper.saved_step
+    _restore(model, keeper.folder)
+    model.reset_metrics()
+    for (rows,) in row_batches(recipe, count, seed, steps, first_step=step):
+        before = model.network.get_weights()
+        step += 1
+        loss = model.train_on_batch(rows, return_dict=True)["loss"]
+        if not np.isfinite(loss) or step > keeper.step + CHECK_STEPS:
+            break
+    model.network.set_weights(before)
+    return (
+        f"{recipe.name}: the loss was {float(loss)} at step {step}, {_first_bad_layer(model, rows)}; the checkpoint at "
+        f"step {keeper.saved_step} is kept in {keeper.folder}; lower the learning rate ({recipe.learning_rate})"
     )
 
 
-def batches(recipe, x, y, seed, steps, first_epoch=0):
-    """Endless batches. Order and augmentation depend on seed, epoch and step only, so a run resumes exactly."""
-    augment = recipe.augmentation == "pad_crop_flip"
-    if augment:
-        mean = x.mean((0, 1, 2), dtype="float64")
-    epoch = first_epoch
-    while True:
-        order = np.random.default_rng([seed, epoch]).permutation(len(x))
-        for step in range(steps):
-            rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            images = x[rows]
-            if augment:
-                images = pad_crop_flip(images, np.random.default_rng([seed, epoch, step]), mean)
-            yield images.astype("float32", copy=False), y[rows].astype("int32")
-        epoch += 1
+def _first_bad_layer(model, rows):
+    layers = [layer for layer in model.network.layers if isinstance(layer.output, keras.KerasTensor)]
+    for layer in layers:
+        for weight in layer.weights:
+            if not np.isfinite(keras.ops.convert_to_numpy(weight).astype("float64")).all():
+                return f"where the weight {weight.path} is not finite"
+    probe = keras.Model(model.network.inputs, [layer.output for layer in layers])
+    x = keras.ops.cast(keras.ops.take(model.inputs_on_device, rows, axis=0), model.network.inputs[0].dtype)
+    for layer, output in zip(layers, probe(x, training=True), strict=True):
+        if not np.isfinite(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32"))).all():
+            return f"first in the output of layer {layer.name}"
+    return "with finite outputs in every layer"
 
 
-class _Keeper(keras.callbacks.Callback):
-    """After each epoch: one line of progress, the history, a checkpoint; stops in time."""
+@contextlib.contextmanager
+def _signals_stop(keeper):
+    """The first Ctrl-C or SIGTERM stops after the step and saves; a second Ctrl-C stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    def __init__(self, recipe, folder, history, steps, stop_after, quiet):
-        super().__init__()
-        self.recipe, self.folder, self.history, self.steps = recipe, folder, history, steps
-        self.deadline = float("inf") if stop_after is None else time.monotonic() + 60 * stop_after
-        self.quiet = quiet
-        self.saved = time.monotonic()
-        self.bad_loss = None
+    def stop(number, frame):
+        if keeper.stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        keeper.stop = True
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.monotonic()
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
-    def on_epoch_end(self, epoch, logs=None):
-        if not np.isfinite(logs["loss"]):
-            self.bad_loss = logs["loss"]
-            self.model.stop_training = True
-            return
-        seconds = time.monotonic() - self.started
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        row = {"epoch": epoch + 1, "loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
-        self.history.append({**row, "learning_rate": rate, "seconds": round(seconds, 2)})
-        # Stop where the next epoch would end too late.
-        self.model.stop_training = time.monotonic() + seconds > self.deadline
-        last = self.model.stop_training or epoch + 1 == self.recipe.epochs
-        if last or time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
-            _save(self.model, self.folder, self.history)
-            self.saved = time.monotonic()
-        if not self.quiet:
-            left = seconds * (self.recipe.epochs - epoch - 1)
-            print(
-                f"{self.recipe.name} epoch {epoch + 1}/{self.recipe.epochs}: loss {row['loss']:.4f}, accuracy "
-                f"{100 * row['accuracy']:.2f} %, rate {rate:.4f}, "
-                f"{self.steps * self.recipe.batch_size / seconds:.0f} rows/s, {left / 60:.1f} min left",
-                flush=True,
-            )
+
+@contextlib.contextmanager
+def only_run_in(folder):
+    """Holds the folder for this process; the system lets go of it however the process ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"another process trains in {folder}; wait for it, or give another --out") from None
+        yield
+
+
+@contextlib.contextmanager
+def distribution(devices):
+    """Data parallelism over several devices, by the backend's own engine.
+
+    JAX: `keras.distribution.DataParallel`; the result is that of one device but
+    for the order of sums. TensorFlow: `tf.distribute.MirroredStrategy`, where
+    batch norm takes its statistics from each device's share of the batch.
+
+    Yields:
+        A function that gives the context in which the model is built.
+    """
+    backend = keras.backend.backend()
+    if devices == 1:
+        yield contextlib.nullcontext
+    elif backend == "jax":
+        found = keras.distribution.list_devices()
+        _enough(devices, found)
+        before = keras.distribution.distribution()
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:devices]))
+        try:
+            yield contextlib.nullcontext
+        finally:
+            keras.distribution.set_distribution(before)
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        _enough(devices, found)
+        yield tf.distribute.MirroredStrategy([device.name for device in found[:devices]]).scope
+    else:
+        raise ValueError(f"devices={devices}: more than one device needs the JAX or TensorFlow backend, not {backend}")
+
+
+def _enough(devices, found):
+    if not 1 <= devices <= len(found):
+        raise ValueError(f"devices={devices}, but there are {len(found)} here: {', '.join(map(str, found))}")
 
 
 def _check_same_run(path, run):
     run = json.loads(json.dumps(run))
-    if path.exists() and json.loads(path.read_text()) != run:
-        raise ValueError(
-            f"{path.parent} holds a run of another recipe, seed, data or backend; give another --out, or delete it "
-            "to start anew"
-        )
-    write_atomically(path, json.dumps(run, indent=1).encode())
+    if path.exists():
+        stored = json.loads(path.read_text())
+        if stored != run:
+            different = sorted(key for key in run.keys() | stored.keys() if run.get(key) != stored.get(key))
+            raise ValueError(
+                f"{path.parent} holds another run (it differs in {', '.join(different)}); give another --out, or "
+                "delete it to start anew"
+            )
+        return
+    checkpoints.write_atomically(path, json.dumps(run, indent=1).encode())
 
 
-def write_atomically(path, content):
-    """Writes bytes so that a reader sees the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+def make_deterministic():
+    """Asks the backend for operations that give the same sums every time; they are slower on a GPU.
 
+    JAX takes it from the environment, before its first operation (`python -m
+    training train --deterministic` sets it).
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
 
-def _save(model, folder, history):
-    """One checkpoint: weights and optimizer in an h5, then the JSON that vouches for it."""
-    name = f"checkpoint-{len(history):04d}"
-    temporary = folder / f".{name}.weights.h5"
-    model.save_weights(temporary, overwrite=True)
-    weights = folder / f"{name}.weights.h5"
-    os.replace(temporary, weights)
-    state = {
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "history": history,
-        "random": [keras.ops.convert_to_numpy(variable).tolist() for variable in _random_states(model)],
-    }
-    write_atomically(folder / f"{name}.json", json.dumps(state).encode())
-    for old in sorted(folder.glob("checkpoint-*.json"))[:-CHECKPOINTS_KEPT]:
-        old.unlink()
-        old.with_suffix(".weights.h5").unlink(missing_ok=True)
+        tf.config.experimental.enable_op_determinism()
+    elif backend == "torch":
+        import torch
 
-
-def _random_states(model):
-    """The seed generators of dropout layers, which Keras's weight files leave out."""
-    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
-
-
-def _restore(model, folder):
-    """Loads the newest sound checkpoint; returns its history, empty if there is none."""
-    for path in sorted(folder.glob("checkpoint-*.json"), reverse=True):
-        weights = path.with_suffix(".weights.h5")
-        try:
-            state = json.loads(path.read_text())
-            sound = hashlib.sha256(weights.read_bytes()).hexdigest() == state["sha256"]
-        except (OSError, ValueError, KeyError):
-            sound = False
-        if sound:
-            model.load_weights(weights)
-            for variable, value in zip(_random_states(model), state["random"], strict=True):
-                variable.assign(np.array(value, variable.dtype))
-            return state["history"]
-        print(f"{path.name} is damaged; trying the one before", flush=True)
-        path.unlink()  # else it would count as newer than what follows
-        weights.unlink(missing_ok=True)
-    return []
+        torch.use_deterministic_algorithms(True)

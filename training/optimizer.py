@@ -80,5 +80,16 @@ class CoupledSGD(keras.optimizers.SGD):
             gradient = ops.add(gradient, ops.multiply(ops.cast(self.l2 * decay, gradient.dtype), variable))
         super().update_step(gradient, variable, ops.multiply(learning_rate, rate))
 
+    def finalize_variable_values(self, var_list):
+        """Nothing: Keras would put the moving average in place of the weights at the end of every `fit`.
+
+        A run that is interrupted and resumed would then differ from an
+        uninterrupted one. `write_average` does it when it is wanted.
+        """
+
+    def write_average(self, variables):
+        """Puts the moving average (`use_ema=True`) into the variables that `build` was given."""
+        super().finalize_variable_values(variables)
+
     def get_config(self):
         return {**super().get_config(), "l2": self.l2, "multipliers": [list(row) for row in self.multipliers]}

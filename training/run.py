@@ -1,5 +1,6 @@
 """From a recipe to a complete folder of weights: train, evaluate once, write the card."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -9,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import keras
@@ -17,6 +19,8 @@ import numpy as np
 from training import loop
 from training.card import card_text
 from training.curves import curves_png
+from training.own_data import check_writable
+from training.own_data import hold_out
 from zoo.datasets import load_dataset
 from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
@@ -29,8 +33,22 @@ from zoo.pretrained import put_in_place
 from zoo.pretrained import save_model
 from zoo.pretrained import sha256
 
+SPLIT_SEED = 0  # of the validation split: the same for all recipes, or they could not be compared
 
-def train(recipe, data_dir=None, out="runs", seeds=None, epochs=None, stop_after=None, bundle=False):
+
+def train(
+    recipe,
+    data_dir=None,
+    out="runs",
+    seeds=None,
+    epochs=None,
+    minutes=None,
+    stop_after=None,
+    validation=None,
+    devices=1,
+    bundle=False,
+    callbacks=(),
+):
     """Trains every seed of a recipe and writes the folder of the first.
 
     The test set is read once, when a seed has ended.
@@ -41,34 +59,69 @@ def train(recipe, data_dir=None, out="runs", seeds=None, epochs=None, stop_after
         out: Folder of the runs; this one is `out/NAME`.
         seeds: Seeds in place of the recipe's.
         epochs: Epochs in place of the recipe's, with the schedule rescaled.
-        stop_after: Minutes after which to stop at the end of an epoch; the
-            same call goes on from there.
+        minutes: The same, as the time that one seed may take on this machine;
+            a few steps are timed first.
+        stop_after: Minutes after which to stop; the same call goes on from
+            there.
+        validation: Fraction of the training rows of each class to hold out. The
+            run then ends with figures on these in `out/NAME/validation.json`,
+            reads no test row and publishes nothing: it is for choices.
+        devices: Devices to spread each batch over (JAX and TensorFlow).
+        callbacks: Further Keras callbacks, such as `keras.callbacks.TensorBoard`.
         bundle: Whether to copy the folder into the package (`zoo/weights`).
 
     Returns:
-        The path of the folder of weights.
+        The path of the folder of weights, or of `validation.json`.
 
     Raises:
         training.loop.Interrupted: `stop_after` came before the end.
         ValueError, OSError: as `training.loop.fit` and `zoo.load_dataset`.
     """
-    if epochs is not None:
-        recipe = dataclasses.replace(recipe, epochs=epochs, notes=f"Rescaled to {epochs} epochs. {recipe.notes}")
-    seeds = tuple(seeds or recipe.seeds)
+    if epochs is not None and minutes is not None:
+        raise ValueError(f"epochs or minutes, not both; received epochs={epochs} and minutes={minutes}")
     home = pathlib.Path(out) / recipe.name
+    check_writable(home)
     dataset = load_dataset(recipe.dataset, data_dir)
+    if validation is not None:
+        if not 0 < validation < 1:
+            raise ValueError(f"validation is a fraction between 0 and 1; received {validation}")
+        dataset = hold_out(dataset.x_train, dataset.y_train, dataset.class_names, (), validation, SPLIT_SEED)
+        home = home / f"validation-{validation}"
     arguments = builder_arguments(dataset)
+    if minutes is not None:
+        epochs = epochs_in(minutes, recipe, dataset, arguments, home, devices)
+    if epochs is not None:
+        recipe = recipe.rescaled(epochs)
+    seeds = tuple(seeds or recipe.seeds)
     runs = []
     started = time.monotonic()
     for seed in seeds:
         left = None if stop_after is None else stop_after - (time.monotonic() - started) / 60
         folder = home / f"seed{seed}"
-        model, history = loop.fit(
-            recipe, dataset.x_train, dataset.y_train, len(dataset.class_names), folder, seed, left, arguments
+        fitted = loop.fit(
+            recipe,
+            dataset.x_train,
+            dataset.y_train,
+            len(dataset.class_names),
+            folder,
+            seed,
+            left,
+            arguments,
+            devices=devices,
+            callbacks=callbacks,
         )
-        logits, figures = _test_once(model, dataset, folder)
-        runs.append((model, history, logits, figures))
-    model, history, logits, figures = runs[0]
+        if validation is not None:
+            runs.append({"seed": seed, **_validated(fitted, dataset)})
+            continue
+        if recipe.publish == "average":
+            _put(fitted.model, fitted.average)
+        logits, figures = _test_once(fitted.model, dataset, folder)
+        runs.append((fitted, logits, figures))
+    if validation is not None:
+        facts = {"recipe": dataclasses.asdict(recipe), "rows": len(dataset.y_test), "runs": runs}
+        loop.checkpoints.write_atomically(home / "validation.json", (json.dumps(facts, indent=1) + "\n").encode())
+        return home / "validation.json"
+    (model, history, _, alpha_beta), logits, figures = runs[0]
 
     published = loop.build(recipe, len(dataset.class_names), **arguments)
     published.set_weights(model.get_weights())
@@ -76,11 +129,11 @@ def train(recipe, data_dir=None, out="runs", seeds=None, epochs=None, stop_after
         "dataset": dataset.name,
         **figures,
         "seeds": list(seeds),
-        "top1_by_seed": [run[3]["top1"] for run in runs],
+        "top1_by_seed": [run[2]["top1"] for run in runs],
         "parameters": trainable_parameters(published),
         "macs": multiply_accumulates(published),
         "epochs": recipe.epochs,
-        "minutes": round(sum(row["seconds"] for run in runs for row in run[1]) / 60, 1),
+        "minutes": round(sum(row["seconds"] for run in runs for row in run[0].history) / 60, 1),
         "hardware": hardware(),
         **(_cross_validation(recipe, dataset) if dataset.x_train.ndim == 2 else {}),
     }
@@ -105,7 +158,7 @@ def train(recipe, data_dir=None, out="runs", seeds=None, epochs=None, stop_after
         card=card_text(details),
         files={
             "history.csv": history_csv(history),
-            "curves.png": curves_png(history, f"{recipe.name}, seed {seeds[0]}", published),
+            "curves.png": curves_png(history, f"{recipe.name}, seed {seeds[0]}", alpha_beta),
             "test_logits.npz": _npz(logits=logits.astype("float16")),
         },
         overwrite=True,
@@ -115,6 +168,69 @@ def train(recipe, data_dir=None, out="runs", seeds=None, epochs=None, stop_after
         weights = BUNDLED / recipe.name
         put_in_place(copy, weights)
     return weights
+
+
+def epochs_in(minutes, recipe, dataset, arguments, home, devices):
+    """Epochs that fit into the minutes here, from the time of some steps; a begun run keeps its number."""
+    kept = home / "epochs_in_minutes.json"
+    if kept.exists() and (stored := json.loads(kept.read_text()))["minutes"] == minutes:
+        return stored["epochs"]
+    clock = Clock()
+    long_enough = recipe.rescaled(Clock.WARM + Clock.TIMED + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.suppress(loop.Interrupted):
+            rows = dataset.x_train, dataset.y_train, len(dataset.class_names)
+            loop.fit(long_enough, *rows, folder, 0, None, arguments, True, devices, [clock])
+    epochs = int(60 * minutes / (clock.seconds_per_step * (len(dataset.x_train) // recipe.batch_size)))
+    if epochs < 1:
+        raise ValueError(
+            f"{recipe.name} takes {clock.seconds_per_step:.3f} s a step here: no epoch fits in {minutes} minutes"
+        )
+    print(
+        f"{recipe.name}: {clock.seconds_per_step:.4f} s a step here, so {epochs} epochs in {minutes} minutes",
+        flush=True,
+    )
+    home.mkdir(parents=True, exist_ok=True)
+    loop.checkpoints.write_atomically(kept, json.dumps({"minutes": minutes, "epochs": epochs}).encode())
+    return epochs
+
+
+class Clock(keras.callbacks.Callback):
+    """Times some steps after the first ones, which compile, and ends `fit`."""
+
+    WARM, TIMED = 10, 60
+
+    def on_train_begin(self, logs=None):
+        self.step = 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.step in (self.WARM, self.WARM + self.TIMED):
+            float(self.model.metrics[0].result())  # waits for the device
+            if self.step == self.WARM:
+                self.started = time.monotonic()
+            else:
+                self.seconds_per_step = (time.monotonic() - self.started) / self.TIMED
+                self.model.stop_training = True
+        self.step += 1
+
+
+def _validated(fitted, dataset):
+    """Figures on the held-out rows of the last weights, and of their moving average."""
+    figures = {}
+    for kind, weights in (("last", None), ("average", fitted.average)):
+        if kind == "average":
+            if weights is None:
+                continue
+            _put(fitted.model, weights)
+        logits = predict(fitted.model, dataset.x_test)
+        figures[kind] = metrics(log_probabilities(logits, are_probabilities=False), dataset.y_test)
+        print(f"{kind} weights: validation top-1 {100 * figures[kind]['top1']:.2f} %", flush=True)
+    return figures
+
+
+def _put(model, values):
+    for variable, value in zip(model.trainable_variables, values, strict=True):
+        variable.assign(value)
 
 
 def builder_arguments(dataset):
@@ -134,7 +250,7 @@ def _test_once(model, dataset, folder):
     """Logits and figures on the test rows; kept, so that a second call does not read them again."""
     kept = folder / "test.npz"
     if not kept.exists():
-        loop.write_atomically(kept, _npz(logits=predict(model, dataset.x_test)))
+        loop.checkpoints.write_atomically(kept, _npz(logits=predict(model, dataset.x_test)))
     logits = np.load(kept)["logits"]
     return logits, metrics(log_probabilities(logits, are_probabilities=False), dataset.y_test)
 

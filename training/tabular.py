@@ -16,7 +16,8 @@ def accuracy_of(recipe, train, test, num_classes, seed=0):
 
     dataset = Dataset(recipe.dataset, *train, *test, (), (), "")
     with tempfile.TemporaryDirectory() as folder:
-        model, _ = loop.fit(recipe, *train, num_classes, folder, seed, None, builder_arguments(dataset), quiet=True)
+        arguments = builder_arguments(dataset)
+        model = loop.fit(recipe, *train, num_classes, folder, seed, None, arguments, quiet=True).model
     return float((np.asarray(model.predict_on_batch(test[0])).argmax(1) == test[1]).mean())
 
 

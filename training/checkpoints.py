@@ -1,0 +1,87 @@
+"""Checkpoints: atomic, checked when read, in parts small enough to move."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+
+import numpy as np
+
+PART_BYTES = 15 * 2**20  # what moves in pieces of 16 MiB, with room to spare
+KEPT = 2
+
+
+def write_atomically(path, content):
+    """Writes bytes so that a reader sees the old file or the whole new one, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def save(folder, step, arrays, facts):
+    """Writes a checkpoint: numbered parts, then the JSON that vouches for them.
+
+    Args:
+        folder: Folder of the run.
+        step: Steps done; names the checkpoint.
+        arrays: `{name: NumPy array}`.
+        facts: What else belongs to it; must fit in JSON.
+
+    Raises:
+        OSError: it could not be written; the earlier checkpoints stay as they were.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **{f"{number:05d}": array for number, array in enumerate(arrays.values())})
+    content = buffer.getbuffer()
+    parts = []
+    name = f"step-{step:09d}"
+    try:
+        for number, start in enumerate(range(0, len(content), PART_BYTES)):
+            part = content[start : start + PART_BYTES]
+            file = f"{name}.{number:02d}.npz"
+            write_atomically(folder / file, part)
+            parts.append({"file": file, "sha256": hashlib.sha256(part).hexdigest()})
+        manifest = {"step": step, "parts": parts, "names": list(arrays), "facts": facts}
+        write_atomically(folder / f"{name}.json", json.dumps(manifest).encode())
+    except OSError:
+        with contextlib.suppress(OSError):
+            _delete(folder, name)
+        raise
+    manifests = sorted(path.stem for path in folder.glob("step-*.json"))
+    named = {path.name.partition(".")[0] for path in folder.glob("step-*")}
+    for old in named - set(manifests[-KEPT:]):  # also parts of a checkpoint that a kill left without its JSON
+        _delete(folder, old)
+
+
+def load_newest(folder):
+    """The newest checkpoint that is sound: `(step, arrays, facts)`, or `None`. Damaged ones are named and deleted."""
+    for path in sorted(folder.glob("step-*.json"), reverse=True):
+        try:
+            manifest = json.loads(path.read_text())
+            content = bytearray()
+            for part in manifest["parts"]:
+                piece = (folder / part["file"]).read_bytes()
+                if hashlib.sha256(piece).hexdigest() != part["sha256"]:
+                    raise ValueError(f"{part['file']} differs from its sum")
+                content += piece
+            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+                arrays = {name: stored[f"{number:05d}"] for number, name in enumerate(manifest["names"])}
+            return manifest["step"], arrays, manifest["facts"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"{path.name} is damaged ({error}); trying the one before", flush=True)
+            _delete(folder, path.stem)  # else it would count as newer than what follows
+    return None
+
+
+def _delete(folder, name):
+    (folder / f"{name}.json").unlink(missing_ok=True)  # first: parts without it are no checkpoint
+    for part in folder.glob(f"{name}.*.npz"):
+        part.unlink()

@@ -1,0 +1,74 @@
+"""One's own data: a folder of class folders of images, or a CSV; and the rows that are held out."""
+
+import os
+
+import numpy as np
+
+from zoo.datasets import Dataset
+from zoo.prediction import numbers
+from zoo.prediction import read_csv
+from zoo.prediction import read_image
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+
+
+def check_writable(out):
+    """Raises OSError before the work, not after it, where a folder cannot be made."""
+    nearest = next(parent for parent in out.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file; give another --out")
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f"no permission to write in {nearest}; give another --out")
+
+
+def read_image_folders(folder, shape):
+    """All images under class folders, as uint8 (N, *shape), labels and class names (sorted)."""
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(classes) < 2:
+        raise ValueError(
+            f"{folder} has {len(classes)} class folders; expected two or more, each with the images of a class"
+        )
+    images, labels = [], []
+    for number, path in enumerate(classes):
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        if len(files) < 2:
+            raise ValueError(f"{path} has {len(files)} images; expected two or more, so that one can be held out")
+        images += [read_image(file, shape) for file in files]
+        labels += [number] * len(files)
+    return np.stack(images), np.array(labels), tuple(path.name for path in classes)
+
+
+def read_labelled_csv(path, label):
+    """A CSV as float32 rows, labels 0 to K-1, class names (sorted) and column names."""
+    header, rows = read_csv(path)
+    if label not in header:
+        raise ValueError(f"{path} has no column {label!r}; its columns are {', '.join(header[:8])}; give --label")
+    columns = [name for name in header if name != label]
+    if not columns:
+        raise ValueError(f"{path} has no column beside {label!r}; expected at least one number per row")
+    x = np.array([numbers(path, line, row, header, columns) for line, row in rows], "float32")
+    values = [row[header.index(label)].strip() for _, row in rows]
+    class_names = sorted(set(values))
+    if "" in class_names:
+        line = next(line for (line, _), value in zip(rows, values, strict=True) if not value)
+        raise ValueError(f"{path} line {line} has no label in column {label!r}; fill or drop the row")
+    if len(class_names) < 2:
+        raise ValueError(f"{path} has one class only, {class_names[0]!r}; expected two or more in column {label!r}")
+    counts = {name: values.count(name) for name in class_names}
+    lonely = min(counts, key=counts.get)
+    if counts[lonely] < 2:
+        raise ValueError(
+            f"{path} has one row of class {lonely!r} ({len(class_names)} values in column {label!r}); expected two or "
+            "more of each, so that one can be held out"
+        )
+    return x, np.array([class_names.index(value) for value in values]), tuple(class_names), columns
+
+
+def hold_out(x, y, class_names, columns, fraction, seed):
+    """A `Dataset` whose test rows are the given fraction of each class, at least one and never all."""
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(x), bool)
+    for label in range(len(class_names)):
+        rows = rng.permutation(np.flatnonzero(y == label))
+        held[rows[: min(max(1, round(fraction * len(rows))), len(rows) - 1)]] = True
+    return Dataset("your data", x[~held], y[~held], x[held], y[held], class_names, tuple(columns), "")
