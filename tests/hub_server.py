@@ -138,17 +138,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def refuse(self, status, code, message, headers=()):
         self.send(status, {"error": message}, {"X-Error-Code": code, "X-Error-Message": message, **dict(headers)})
 
-    def cut(self, content, headers=()):
-        """Announces a content, sends a part, and drops the connection."""
+    def cut(self, part, size, headers=()):
+        """Announces a size, sends a part, and drops the connection."""
         self.send_response(200)
-        self.send_header("Content-Length", str(content[1]))
+        self.send_header("Content-Length", str(size))
         for name, value in dict(headers).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content[0])
+        self.wfile.write(part)
         self.wfile.flush()
         self.close_connection = True
-        self.connection.close()
 
     def send_file(self, content, etag, commit):
         headers = {"X-Repo-Commit": commit, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}

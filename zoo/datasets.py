@@ -371,7 +371,8 @@ def read_hub(name, folder):
     """The parquet files of the Hub, at a pinned revision, through its client and its cache."""
     facts = CIFAR[name]
     try:
-        import PIL  # noqa: F401 (before 140 MB are fetched for nothing)
+        import huggingface_hub  # noqa: F401 (all three before 140 MB are fetched for nothing)
+        import PIL  # noqa: F401
         import pyarrow.parquet
     except ImportError as error:
         raise Unavailable(f"the Hub's {facts.repo} needs {error.name}; pip install 'keras-mpelu[data]'") from None

@@ -280,7 +280,7 @@ def list_remote(namespace=None, pattern="*"):
 
     namespace = namespace or repository_of("").rstrip("/")
     try:
-        found = patiently(
+        found = _in_time(  # the client is patient by itself here
             lambda: [model.id for model in huggingface_hub.HfApi().list_models(author=namespace, filter="keras")],
             ANSWER_SECONDS,
         )
@@ -292,9 +292,10 @@ def list_remote(namespace=None, pattern="*"):
 
 
 def endpoint():
-    import huggingface_hub
+    """The address of the Hub in use."""
+    from huggingface_hub import constants
 
-    return huggingface_hub.constants.ENDPOINT
+    return constants.ENDPOINT
 
 
 def client_errors():
@@ -332,7 +333,9 @@ def _pause_before_retry(error, pause):
         return pause if response.status_code in PASSING and pause <= LONGEST_PAUSE else None
     # A connection that broke, but not one that was refused: by httpx's names, whichever httpx it is.
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return pause if "TransportError" in kinds and "ConnectError" not in kinds else None
+    broke = "TransportError" in kinds and "ConnectError" not in kinds
+    changed = str(error).startswith("Consistency check failed")  # another size than announced: the branch has moved
+    return pause if broke or changed else None
 
 
 def _in_time(action, seconds):

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 import keras_mpelu  # noqa: F401  registers the layers that the folders name
+from zoo.card import short_card
 from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
 from zoo.hub import NEEDED
@@ -263,7 +264,9 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         model: A functional `keras.Model`.
         folder: Folder to make.
         details: What to keep in `recipe.json`; `class_names` and
-            `feature_names` are what `python -m zoo predict` prints and expects.
+            `feature_names` are what `python -m zoo predict` prints and expects;
+            `base_model` (a published name or `hf://` address), `license` and
+            `results` go to the card.
         card: Text of `README.md`; a short one is made if `None`.
         files: `{name: bytes}` of further files.
         overwrite: Whether an existing folder is replaced.
@@ -293,20 +296,24 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         inputs = golden_inputs(model)
         np.savez_compressed(new / "golden.npz", inputs=inputs, outputs=predict(model, inputs))
         (new / "recipe.json").write_text(json.dumps(details or {}, indent=1) + "\n")
-        (new / "README.md").write_text(card or _short_card(model, folder.name))
+        (new / "README.md").write_text(card or short_card(model, folder.name, details or {}))
         for file, content in (files or {}).items():
             (new / file).write_bytes(content)
         with contextlib.suppress(OSError):  # Keras's folder for assets, where it is empty
             (new / "assets").rmdir()
-        saved = sorted(path for path in new.rglob("*") if path.is_file())
-        lines = [f"{sha256(path)}  {path.relative_to(new).as_posix()}\n" for path in saved]
-        (new / SUMS).write_text("".join(lines))
+        write_sums(new)
         new.chmod(0o755)  # mkdtemp makes it private
         put_in_place(new, folder)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
     return folder
+
+
+def write_sums(folder):
+    """Writes SHA256SUMS for all other files of a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
+    (folder / SUMS).write_text("".join(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files))
 
 
 def put_in_place(new, folder):
@@ -348,11 +355,3 @@ def predict(model, inputs, batch_size=256, progress=False):
         if bar:
             bar.update(start + len(batch))
     return np.concatenate(outputs)
-
-
-def _short_card(model, name):
-    return (
-        f"---\nlibrary_name: keras\n---\n\n# {name}\n\nSaved with keras-mpelu: `{model.name}`, "
-        f"{model.count_params():,} parameters.\n\n```python\nimport zoo\n\n"
-        f"model = zoo.load_model({f'./{name}'!r})\n```\n"
-    )
