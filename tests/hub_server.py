@@ -98,7 +98,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.body = self.read_body()
         if self.hub.fault and self.hub.fault(self):
             return
-        if self.hub.token and self.command in ("POST", "PUT", "DELETE") and not self.route.startswith("lfs/"):
+        if self.hub.token and self.command in ("POST", "DELETE") and not self.route.startswith(("lfs", "api/validate")):
             if self.headers.get("Authorization") is None:
                 return self.refuse(401, "", "Invalid username or password.")
             if self.headers["Authorization"] != f"Bearer {self.hub.token}":

@@ -1,9 +1,11 @@
 """Models from the Hub: the real client against a stand-in on 127.0.0.1, and everything that may go wrong."""
 
+import importlib.util
 import json
 import os
 import pathlib
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -216,6 +218,73 @@ def test_the_namespace_is_listed(hub, capsys, monkeypatch):
     assert main(["list", "--remote"]) == 1
     message = capsys.readouterr().err
     assert "answer 403" in message.splitlines()[-1] and "Traceback" not in message
+
+
+FRESH = """
+import sys
+if sys.argv[1] != "tensorflow":
+    sys.modules["tensorflow"] = None  # as where it is not installed
+import numpy as np
+import zoo, zoo.pretrained
+zoo.pretrained.BUNDLED = zoo.pretrained.BUNDLED / "nothing"
+x = np.load(sys.argv[2])["inputs"]
+for number, name in enumerate(sys.argv[4:]):
+    np.save(f"{sys.argv[3]}{number}.npy", zoo.load_model(name).predict(x, verbose=0))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_fresh_process_with_an_empty_cache_loads_online_and_then_offline(hub, backend, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    x, y = golden(SMALL)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "KERAS_BACKEND": backend,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_ENDPOINT": hub.address,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    for offline in ("0", "1"):
+        command = [sys.executable, "-c", FRESH, backend, str(BUNDLED / SMALL / "golden.npz"), str(tmp_path / offline)]
+        command += [SMALL, "hf://somebody/net"]
+        done = subprocess.run(command, env={**environment, "HF_HUB_OFFLINE": offline}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        if offline == "0":
+            assert hub.requests
+            hub.requests.clear()
+    assert hub.requests == []
+    outputs = [np.load(tmp_path / f"{offline}{number}.npy") for offline in "01" for number in range(2)]
+    np.testing.assert_allclose(outputs[0], y, atol=1e-5)
+    for other in outputs[1:]:
+        np.testing.assert_array_equal(other, outputs[0])
+
+
+# Weights outlive versions
+
+FOLDERS = sorted((ROOT / "tests" / "folders").glob("keras-*/*"))
+
+
+def test_there_are_folders_of_the_oldest_keras_supported_and_of_todays():
+    oldest = re.search(r'"keras>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
+    written_by = {json.loads((folder / "metadata.json").read_text())["keras_version"] for folder in FOLDERS}
+    assert any(f"{version}.".startswith(f"{oldest}.0.") for version in written_by), "write one with `zoo.save_model`"
+    assert {folder.name for folder in FOLDERS} == {"mpelu_resnet8", "snn_mlp2"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: "/".join(folder.parts[-2:]))
+def test_a_folder_written_by_another_version_of_keras_gives_its_outputs(folder):
+    arrays = np.load(folder / "golden.npz")
+    model = zoo.load_model(folder)
+    assert np.ptp(arrays["outputs"], axis=0).max() > 0.01
+    np.testing.assert_allclose(model.predict(arrays["inputs"], verbose=0), arrays["outputs"], atol=1e-5)
+    # Today's code gives the layers the names that they had.
+    depth = {"depth": 8, "input_shape": (8, 8, 3)} if "resnet" in folder.name else {"width": 8, "num_features": 5}
+    again = zoo.create_model(folder.name.replace("resnet8", "resnet20"), num_classes=3, **depth)
+    assert [weight.path for weight in again.weights] == [weight.path for weight in model.weights]
 
 
 # Faults of the Hub
@@ -513,7 +582,7 @@ def in_another_file(file):
         (as_lambda, None, "holds a Lambda, which would run code"),
         (inner_lambda, None, "holds a __lambda__, which would run code"),
         (module_of_code, None, "holds a TorchModuleWrapper, which would run code"),
-        (unknown_class, None, "names the class evil>Net of os.path, which is not registered; import the package"),
+        (unknown_class, None, "names the class 'evil>Net' of os.path, which is not registered; import the package"),
         (huge, None, "units = 1000000000, more than model.weights.h5 can hold"),
         (huge_and_consistent, None, "asks for the weight classifier/kernel of shape .64, 1000000., which"),
         (None, wrong_shape, "asks for the weight .*, which model.weights.h5 does not hold"),

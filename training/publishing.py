@@ -88,9 +88,10 @@ def publish(name, namespace=None, private=False, dry_run=False, folder=None, dat
         return Publication(repository, None, tag_of(pin), pin, False, checks)
     try:
         commit, changed = _upload(folder, repository, private, tag_of(pin), name)
-    except client_errors() as error:
+    except (*client_errors(), ValueError) as error:
         if isinstance(error, ValueError):  # the Hub's own words on what was sent
-            raise ValueError(f"{endpoint()} refuses {repository}: {first_line(error)}") from error
+            words = " ".join(str(error).split())
+            raise ValueError(f"{endpoint()} refuses {repository}, and nothing was published: {words}") from error
         raise OSError(
             f"cannot publish {repository} at {endpoint()}: {explain(error)}; run the same command again: what has "
             "arrived is kept"

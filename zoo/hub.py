@@ -383,7 +383,7 @@ def explain(error):
         return any(isinstance(one, kinds) for one in chain)
 
     status = getattr(_response(error), "status_code", None)
-    login = "log in with `hf auth login`, or set HF_TOKEN to a token that may"
+    login = "log in with `hf auth login`, or set HF_TOKEN to a token that may do this"
     if caused_by(errors.OfflineModeIsEnabled):
         return "it is not in the cache and HF_HUB_OFFLINE is set; unset it and load the model once with a network"
     if status == 401:
