@@ -117,7 +117,7 @@ def snippet(address, model_input, outputs):
 
 def short_card(model, name, details):
     """The card that `zoo.save_model` writes where none is given."""
-    results, classes = details.get("results", {}), details.get("class_names", [])
+    results, classes, base = details.get("results", {}), details.get("class_names", []), details.get("base_model")
     lines = [
         card_head(details, name, license=details.get("license")),
         f"# {name}\n",
@@ -125,7 +125,7 @@ def short_card(model, name, details):
         f"Once uploaded, `hf://NAMESPACE/{name}` takes the place of `./{name}`. It needs keras-mpelu; after "
         "`import keras_mpelu`, plain `keras.saving.load_model` reads the folder too.\n",
         f"`{model.name}`, {model.count_params():,} parameters"
-        + (f", fine-tuned from `{details['base_model']}`" if details.get("base_model") else "")
+        + (f", fine-tuned from `{base}`" if base and base not in read_index()["architectures"] else "")
         + ".\n",
     ]
     if classes:

@@ -192,7 +192,7 @@ def _reported_sums(repository, folder):
             f"cannot learn the sums of {repository} from the Hub at {endpoint()}: {explain(error)}"
         ) from error
     sums = {}
-    for file in information.siblings:
+    for file in information.siblings or ():
         check_relative(file.rfilename, repository)
         sums[file.rfilename] = Sum("sha256", file.lfs.sha256) if file.lfs else Sum("git-sha1", file.blob_id)
     with contextlib.suppress(OSError):  # a cache that is full or not ours to write still serves
@@ -327,7 +327,7 @@ def _pause_before_retry(error, pause):
     """Seconds to wait, or `None` where another try is of no use."""
     if pause is None:
         return None
-    if response := _response(error):
+    if (response := _response(error)) is not None:
         asked = response.headers.get("Retry-After", "")
         pause = int(asked) if asked.isdigit() else pause
         return pause if response.status_code in PASSING and pause <= LONGEST_PAUSE else None
