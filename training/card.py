@@ -26,6 +26,7 @@ def card_text(details):
     Returns:
         Markdown with a YAML head that holds the model index.
     """
+    details = json.loads(json.dumps(details))  # tuples print as lists, as they do when recipe.json is read back
     name, results, recipe, data = details["name"], details["results"], details["recipe"], details["data"]
     dataset_name = dataset_in_words(data["name"])
     columns = details["feature_names"]
