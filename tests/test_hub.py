@@ -222,16 +222,17 @@ def test_the_namespace_is_listed(hub, capsys, monkeypatch):
 
 FRESH = '''
 import sys
+from importlib.machinery import PathFinder
 
-class Absent:
+class Absent(PathFinder):
     """As where TensorFlow is not installed."""
 
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "tensorflow":
-            raise ModuleNotFoundError(name)
+    @classmethod
+    def find_spec(cls, name, *place):
+        return None if name.partition(".")[0] == "tensorflow" else super().find_spec(name, *place)
 
 if sys.argv[1] != "tensorflow":
-    sys.meta_path.insert(0, Absent())
+    sys.meta_path[sys.meta_path.index(PathFinder)] = Absent
 import numpy as np
 import zoo, zoo.pretrained
 zoo.pretrained.BUNDLED = zoo.pretrained.BUNDLED / "nothing"
