@@ -131,11 +131,11 @@ def _pytorchcv(path):
 
     def load():
         import torch
-        from pytorchcv.model_provider import get_model
+        from pytorchcv.models.resnet_cifar import resnet20_cifar100  # not get_model: that imports every network it has
 
         if not path.exists():
-            torch.save(get_model("resnet20_cifar100").state_dict(), path)
-        model = get_model("resnet20_cifar100")
+            torch.save(resnet20_cifar100().state_dict(), path)
+        model = resnet20_cifar100()
         model.load_state_dict(torch.load(path, weights_only=True))
         return model.eval()
 
