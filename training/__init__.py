@@ -5,9 +5,9 @@ import importlib
 from training.recipes import Recipe
 from training.recipes import get_recipe
 
-_LAZY = {"CoupledSGD": "training.optimizer", "train": "training.run"}
+_LAZY = {"CoupledSGD": "training.optimizer", "publish": "training.publishing", "train": "training.run"}
 
-__all__ = ["CoupledSGD", "Recipe", "get_recipe", "train"]
+__all__ = ["CoupledSGD", "Recipe", "get_recipe", "publish", "train"]
 
 
 def __getattr__(name):

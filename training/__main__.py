@@ -1,7 +1,8 @@
-"""`python -m training train / finetune / benchmark / report`."""
+"""`python -m training train / finetune / benchmark / card / publish / report`."""
 
 import argparse
 import os
+import pathlib
 import sys
 
 from zoo.__main__ import run_command
@@ -42,9 +43,22 @@ def main(arguments=None):
     finetune.set_defaults(run=_finetune)
 
     benchmark = commands.add_parser("benchmark", help="measure; writes a CSV under --out")
-    benchmark.add_argument("what", choices=["tabular", "finetuning"])
+    benchmark.add_argument("what", choices=["tabular", "finetuning", "loading"])
     benchmark.add_argument("--out", default="results", help="folder of the CSV (default: %(default)s)")
     benchmark.set_defaults(run=_benchmark)
+
+    card = commands.add_parser("card", help="make card, picture, model.safetensors and sums of folders anew")
+    card.add_argument("folders", nargs="+", metavar="FOLDER", help="such as zoo/weights/mpelu_resnet20.cifar100")
+    card.set_defaults(run=_card)
+
+    publish = commands.add_parser("publish", help="check a folder of weights, upload it to the Hub, print its pin")
+    publish.add_argument("name", help="such as mpelu_resnet20.cifar100")
+    publish.add_argument("--namespace", help="user or organisation (default: $ZOO_HUB_NAMESPACE, or keras-mpelu)")
+    publish.add_argument("--private", action="store_true", help="make a new repository private")
+    publish.add_argument("--dry-run", action="store_true", help="only the checks; asks nothing of the Hub")
+    publish.add_argument("--folder", help="the folder (default: results/hub/NAME, else the bundled one)")
+    publish.add_argument("--data-dir", help="where the data are looked for first (default: $ZOO_DATA_DIR)")
+    publish.set_defaults(run=_publish)
 
     report = commands.add_parser("report", help="make results/models.csv and the README's table anew")
     report.set_defaults(run=_report)
@@ -112,6 +126,24 @@ def _benchmark(args):
     from training.benchmark import BENCHMARKS
 
     print(BENCHMARKS[args.what](args.out))
+
+
+def _card(args):
+    from training.card import rewrite
+
+    for folder in args.folders:
+        pin = rewrite(folder)
+        print(f'{folder}\npin: "{pathlib.Path(folder).name}": "{pin}",')
+
+
+def _publish(args):
+    from training.publishing import describe
+    from training.publishing import publish
+    from zoo.registry import read_index
+
+    done = publish(args.name, args.namespace, args.private, args.dry_run, args.folder, args.data_dir)
+    known = read_index()["architectures"].get(args.name.partition(".")[0], {})
+    print(describe(done, known.get("family", "FAMILY")))
 
 
 def _report(args):

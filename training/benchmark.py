@@ -5,7 +5,10 @@ import csv
 import dataclasses
 import functools
 import pathlib
+import shutil
+import statistics
 import tempfile
+import time
 
 import keras
 import numpy as np
@@ -19,6 +22,8 @@ from training.tabular import choices
 from training.tabular import validation_accuracy
 from zoo.datasets import load_dataset
 from zoo.demo import digits_as_images
+from zoo.pretrained import SUMS
+from zoo.pretrained import find_folder
 from zoo.pretrained import load_model
 from zoo.pretrained import predict
 from zoo.registry import create_model
@@ -145,6 +150,60 @@ def _throughput_pair(arch, dtype, count):
     }
 
 
+def loading(out, name="mpelu_resnet20.cifar100", repeats=7):
+    """Seconds to a usable model: zoo.load_model, plain Keras, and pytorchcv with a checkpoint of about the size.
+
+    The first load of a process is given apart; it holds what a backend compiles.
+    """
+    folder, _ = find_folder(name)
+    with tempfile.TemporaryDirectory() as scratch:
+        ways = {
+            f"zoo.load_model({name!r})": lambda: load_model(name),
+            "zoo.load_model of the folder, unpinned": lambda: load_model(_without_sums(folder, scratch)),
+            "keras.saving.load_model of the folder": lambda: keras.saving.load_model(folder, compile=False),
+            "pytorchcv resnet20_cifar100 and torch.load": _pytorchcv(pathlib.Path(scratch) / "resnet20.pth"),
+        }
+        jobs = [({"way": way}, functools.partial(_seconds, load, repeats)) for way, load in ways.items()]
+        return _write(pathlib.Path(out) / "loading.csv", jobs)
+
+
+def _without_sums(folder, scratch):
+    copy = pathlib.Path(scratch) / folder.name
+    if not copy.exists():
+        shutil.copytree(folder, copy)
+        (copy / SUMS).unlink()
+    return copy
+
+
+def _pytorchcv(path):
+    """A function that builds pytorchcv's network of the size and loads a checkpoint of it."""
+
+    def load():
+        import torch
+        from pytorchcv.models.resnet_cifar import resnet20_cifar100  # not get_model: that imports every network it has
+
+        if not path.exists():
+            torch.save(resnet20_cifar100().state_dict(), path)
+        model = resnet20_cifar100()
+        model.load_state_dict(torch.load(path, weights_only=True))
+        return model.eval()
+
+    return load
+
+
+def _seconds(load, repeats):
+    times = []
+    try:
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            load()
+            times.append(time.perf_counter() - start)
+    except ImportError as error:
+        return {"first": f"not run: {error}", "median": "", "fastest": "", "repeats": 0}
+    rounded = [round(seconds, 3) for seconds in (times[0], statistics.median(times[1:]), min(times[1:]))]
+    return dict(zip(("first", "median", "fastest", "repeats"), [*rounded, repeats], strict=True))
+
+
 def _write(path, jobs):
     """Runs the jobs, each a key and a function, and writes a row as each ends; those in the file are not run again."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,4 +225,4 @@ def _write(path, jobs):
     return path
 
 
-BENCHMARKS = {"tabular": tabular, "finetuning": finetuning, "throughput": throughput}
+BENCHMARKS = {"tabular": tabular, "finetuning": finetuning, "throughput": throughput, "loading": loading}

@@ -1,15 +1,19 @@
-"""Model cards, made from the facts in recipe.json."""
+"""Model cards, made from the facts in recipe.json, and folders made up to date with them."""
+
+import json
+import pathlib
+import shutil
+import tempfile
 
 from training.report import PEERS
-from training.report import mean_and_spread
+from zoo.card import card_head
+from zoo.card import dataset_in_words
+from zoo.card import mean_and_spread
+from zoo.card import snippet
+from zoo.hub import repository_of
 from zoo.registry import read_index
 
-DATASETS = {  # data set -> (Hub id, or our own name where it is not on the Hub; name in words)
-    "cifar100": ("uoft-cs/cifar100", "CIFAR-100"),
-    "digits": ("digits", "scikit-learn digits (8 x 8 images as 64 columns)"),
-    "wine": ("wine", "scikit-learn wine"),
-    "breast_cancer": ("breast_cancer", "scikit-learn breast cancer (Wisconsin diagnostic)"),
-}
+LICENSE = "apache-2.0"
 
 
 def card_text(details):
@@ -21,47 +25,30 @@ def card_text(details):
     Returns:
         Markdown with a YAML head that holds the model index.
     """
-    from huggingface_hub import EvalResult
-    from huggingface_hub import ModelCardData
-
+    details = json.loads(json.dumps(details))  # tuples print as lists, as they do when recipe.json is read back
     name, results, recipe, data = details["name"], details["results"], details["recipe"], details["data"]
-    dataset_id, dataset_name = DATASETS.get(data["name"], (data["name"], data["name"]))
-    images = "image" if not details["feature_names"] else "tabular"
-    head = ModelCardData(
-        library_name="keras",
-        license="apache-2.0",
-        pipeline_tag=f"{images}-classification",
-        tags=["keras", "keras-mpelu", name.partition(".")[0]],
-        datasets=[dataset_id] if data["name"] == "cifar100" else None,
-        model_name=name,
-        eval_results=[
-            EvalResult(
-                task_type=f"{images}-classification",
-                dataset_type=dataset_id,
-                dataset_name=dataset_name,
-                dataset_split="test",
-                metric_type="accuracy",
-                metric_value=results["top1"],
-                metric_name=f"Top-1, seed {results['seeds'][0]}",
-            )
-        ],
-    )
+    dataset_name = dataset_in_words(data["name"])
+    columns = details["feature_names"]
+    input_shape = (len(columns),) if columns else (32, 32, 3)
     rows = [
-        ("top-1 accuracy", f"{100 * results['top1']:.2f} %"),
-        ("top-5 accuracy", f"{100 * results['top5']:.2f} %") if len(details["class_names"]) > 5 else None,
-        ("cross-entropy", f"{results['loss']:.4f} nats"),
-        ("expected calibration error, 15 bins", f"{results['ece']:.4f}"),
+        ("top-1 accuracy", f"{100 * results['top1']:.2f} %", _paper(name) or "none"),
+        ("top-5 accuracy", f"{100 * results['top5']:.2f} %", "") if len(details["class_names"]) > 5 else None,
+        ("cross-entropy", f"{results['loss']:.4f} nats", ""),
+        ("expected calibration error, 15 bins", f"{results['ece']:.4f}", ""),
     ]
     lines = [
-        f"---\n{head.to_yaml()}\n---\n",
+        card_head(details, name, tags=[name.partition(".")[0]], license=LICENSE),
         f"# {name}\n",
-        f'```python\nimport zoo\n\nmodel = zoo.load_model("{name}")\n'
-        f'print(zoo.evaluate(model, "{data["name"]}"))\n```\n',
+        snippet(name, input_shape, len(details["class_names"])),
+        "Preprocessing is inside the model. It needs the package keras-mpelu, and runs on TensorFlow, JAX and PyTorch. "
+        f'Where the package does not know the name yet: `zoo.load_model("hf://{repository_of(name)}")`. After `import '
+        "keras_mpelu`, plain `keras.saving.load_model` reads the folder that `huggingface_hub.snapshot_download` "
+        "gives. model.safetensors holds the same weights by the names of the layers.\n",
         f"Measured on the {data['test_rows']:,} test rows of {dataset_name}, read once, after the last epoch; by "
         f"`python -m zoo evaluate {name}`:\n",
-        *_table(("figure", "value"), filter(None, rows)),
+        *_table(("figure", "these weights", "the paper's"), filter(None, rows)),
         f"Spread: {_spread(results)}\n",
-        f"Paper: {_paper(name)}\n",
+        f"Paper: {_paper_in_words(name)}\n",
     ]
     relu_name = f"relu_{name.partition('_')[2]}"
     if relu_name in PEERS:
@@ -76,12 +63,13 @@ def card_text(details):
             [
                 (key, value)
                 for key, value in recipe.items()
-                if key not in ("name", "notes") and value not in ((), {}, [])
+                if key not in ("name", "notes") and value not in ((), {}, [], None)
             ],
         ),
         f"Trained on all {data['train_rows']:,} training rows with `python -m training train {name}` in "
         f"{results['minutes']} minutes on {results['hardware']} ({details['versions']['backend']}, Keras "
-        f"{details['versions']['keras']}). No choice was made on the test rows.\n",
+        f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
+        "that time. No choice was made on the test rows.\n",
         "![training curves](curves.png)\n",
         "## Limits\n",
         _limits(data["name"]) + "\n",
@@ -89,9 +77,66 @@ def card_text(details):
     return "\n".join(lines)
 
 
+def rewrite(folder):
+    """Makes the card, model.safetensors and the sums of a finished folder anew, without training.
+
+    Everything comes from recipe.json and the weights, which stay as they are,
+    as does the picture. The folder is replaced whole or not at all.
+
+    Args:
+        folder: A folder as `training.run.train` makes it.
+
+    Returns:
+        The pin: the sha256 of the new SHA256SUMS, for the family's table.
+
+    Raises:
+        ValueError: the folder is not sound.
+    """
+    from zoo.pretrained import SUMS
+    from zoo.pretrained import check_folder
+    from zoo.pretrained import load_model
+    from zoo.pretrained import put_in_place
+    from zoo.pretrained import sha256
+    from zoo.pretrained import write_sums
+
+    folder = pathlib.Path(folder)
+    check_folder(folder)
+    model = load_model(folder.absolute(), compile=False)
+    details = json.loads((folder / "recipe.json").read_text())
+    new = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        shutil.copytree(folder, new, dirs_exist_ok=True)
+        (new / "README.md").write_text(card_text(details))
+        (new / "model.safetensors").write_bytes(safetensors_bytes(model))
+        write_sums(new)
+        put_in_place(new, folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    return sha256(folder / SUMS)
+
+
+def safetensors_bytes(model):
+    """All weights of a model by their paths, such as `stem_conv/kernel`, in the safetensors format."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    tensors = {
+        weight.path: np.ascontiguousarray(value)
+        for weight, value in zip(model.weights, model.get_weights(), strict=True)
+    }
+    if len(tensors) < len(model.weights):
+        raise ValueError(f"{model.name} has layers of one name, so its weights cannot be told apart; name every layer")
+    return save(tensors, metadata={"format": "keras", "model": model.name})
+
+
 def _table(header, rows):
-    lines = [f"| {header[0]} | {header[1]} |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)]
+    lines = [_row(header), "|" + "---|" * len(header), *map(_row, rows)]
     return ["\n".join(lines) + "\n"]
+
+
+def _row(values):
+    return f"| {' | '.join(str(value).replace('|', chr(92) + '|') for value in values)} |"
 
 
 def _spread(results):
@@ -103,10 +148,15 @@ def _spread(results):
 
 
 def _paper(name):
+    """The paper's top-1 for this network on this data set, or None."""
     arch, _, tag = name.partition(".")
-    paper = read_index()["architectures"].get(arch, {}).get("paper", {})
-    if tag in paper:
-        return f"top-1 {paper[tag]}."
+    return read_index()["architectures"].get(arch, {}).get("paper", {}).get(tag)
+
+
+def _paper_in_words(name):
+    if figure := _paper(name):
+        return f"top-1 {figure}."
+    paper = read_index()["architectures"].get(name.partition(".")[0], {}).get("paper", {})
     others = "; ".join(f"{other}: {figure}" for other, figure in paper.items())
     return f"no figure for this network on this data set{f' (it has {others})' if others else ''}."
 
@@ -122,9 +172,15 @@ def _cross_validation(result):
 
 
 def _limits(dataset):
-    if dataset == "cifar100":
+    if dataset.startswith("cifar"):
+        classes = {"cifar10": "10 CIFAR-10", "cifar100": "100 CIFAR-100"}[dataset]
         return (
-            "Made for 32 x 32 photographs of the 100 CIFAR-100 classes; larger images are to be scaled down first "
+            f"Made for 32 x 32 photographs of the {classes} classes; larger images are to be scaled down first "
             "(`python -m zoo predict` does). The images carry the biases of the web search that they come from."
+        )
+    if dataset.startswith("uci/"):
+        return (
+            "Takes the SNN authors' columns, which are z-scored already and unnamed; raw UCI values would need the "
+            "authors' scaling, which is not published."
         )
     return "Knows only the columns and classes of this small data set; a demonstration, not a diagnosis."

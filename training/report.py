@@ -4,6 +4,7 @@ import csv
 import io
 import pathlib
 
+from zoo.card import mean_and_spread
 from zoo.registry import list_models
 from zoo.registry import model_info
 
@@ -87,11 +88,3 @@ def report(root="."):
     (root / "results" / "models.csv").write_text(results)
     readme.write_text(with_table(readme.read_text(), results))
     return root / "results" / "models.csv", readme
-
-
-def mean_and_spread(values):
-    """Mean and sample standard deviation (`None` for one value)."""
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return mean, None
-    return mean, (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5

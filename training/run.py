@@ -18,6 +18,7 @@ import numpy as np
 
 from training import loop
 from training.card import card_text
+from training.card import safetensors_bytes
 from training.curves import curves_png
 from training.own_data import check_writable
 from training.own_data import hold_out
@@ -159,6 +160,7 @@ def train(
         files={
             "history.csv": history_csv(history),
             "curves.png": curves_png(history, f"{recipe.name}, seed {seeds[0]}", alpha_beta),
+            "model.safetensors": safetensors_bytes(published),
             "test_logits.npz": _npz(logits=logits.astype("float16")),
         },
         overwrite=True,

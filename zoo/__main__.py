@@ -18,6 +18,8 @@ def main(arguments=None):
     listing = commands.add_parser("list", help="names of architectures, or of pretrained models")
     listing.add_argument("pattern", nargs="?", default="*", help="such as 'mpelu*'")
     listing.add_argument("--pretrained", action="store_true", help="only models with weights that load today")
+    listing.add_argument("--remote", action="store_true", help="addresses of the Keras models in a Hub namespace")
+    listing.add_argument("--namespace", help="of --remote (default: $ZOO_HUB_NAMESPACE, or keras-mpelu)")
     listing.set_defaults(run=_list)
 
     info = commands.add_parser("info", help="parameters, accuracy, recipe, size and licence of a model")
@@ -74,6 +76,14 @@ def _fail(message):
 
 
 def _list(args):
+    if args.remote:
+        from zoo.hub import list_remote
+
+        names = list_remote(args.namespace, args.pattern)
+        if not names:
+            raise ValueError(f"no Keras model there matches {args.pattern!r}; check --namespace")
+        print("\n".join(names))
+        return
     names = list_models(args.pattern, args.pretrained)
     if not names:
         raise ValueError(f"no model matches {args.pattern!r}; `python -m zoo list` shows all")

@@ -22,6 +22,8 @@ import zlib
 
 import numpy as np
 
+from zoo.hub import download
+from zoo.hub import first_line
 from zoo.registry import unknown_name
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -369,14 +371,17 @@ def read_hub(name, folder):
     """The parquet files of the Hub, at a pinned revision, through its client and its cache."""
     facts = CIFAR[name]
     try:
-        import huggingface_hub
-        import PIL  # noqa: F401 (before 140 MB are fetched for nothing)
+        import huggingface_hub  # noqa: F401 (all three before 140 MB are fetched for nothing)
+        import PIL  # noqa: F401
         import pyarrow.parquet
     except ImportError as error:
         raise Unavailable(f"the Hub's {facts.repo} needs {error.name}; pip install 'keras-mpelu[data]'") from None
     arrays = {}
     for split, file in facts.files.items():
-        path = fetch_from_hub(huggingface_hub, facts, file)
+        try:
+            path = download(facts.repo, file, facts.revision, repo_type="dataset")
+        except OSError as error:
+            raise Unavailable(str(error)) from None
         # Behind the link of the snapshot lies the blob; without deleting that one, the client would link it again.
         blob = path.resolve()
         mend = f"delete {blob} and run again"
@@ -393,24 +398,6 @@ def read_hub(name, folder):
         except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's and PIL's are among these
             raise ValueError(f"{file} of {facts.repo} cannot be read ({first_line(error)}); {mend}") from None
     return arrays, blob
-
-
-def fetch_from_hub(huggingface_hub, facts, file):
-    try:
-        from huggingface_hub.utils import httpx  # whichever of httpx and httpx2 this version uses
-    except ImportError:
-        import httpx
-    where = {"repo_type": "dataset", "revision": facts.revision}
-    try:
-        # The revision is a commit, so a file in the cache costs no request. For any other, one request first:
-        # without a network the download alone would retry for half a minute.
-        if not isinstance(huggingface_hub.try_to_load_from_cache(facts.repo, file, **where), str):
-            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(facts.repo, file, **where))
-        path = huggingface_hub.hf_hub_download(facts.repo, file, **where)
-    except (OSError, RuntimeError, httpx.HTTPError) as error:  # RuntimeError: the client's xet part
-        endpoint = huggingface_hub.constants.ENDPOINT
-        raise Unavailable(f"{file} of {facts.repo} at {endpoint}: {first_line(error)}") from None
-    return pathlib.Path(path)
 
 
 def sum_in_cache(path):
@@ -445,12 +432,6 @@ def download_with_tfds(name, folder):
     except (OSError, DownloadError, NonMatchingChecksumError, tensorflow.errors.OpError) as error:
         raise Unavailable(f"{what}: {first_line(error)}") from None
     return tfds_arrays(tensorflow, builder), builder.data_dir
-
-
-def first_line(error):
-    """What an exception says, in one line that fits into a message."""
-    lines = str(error.__cause__ or error).split("\n")
-    return next((line.strip() for line in lines if line.strip()), type(error).__name__)[:300]
 
 
 def load_bundled(name):

@@ -14,7 +14,11 @@ from zoo.registry import FAMILIES
 from zoo.registry import INDEX
 from zoo.registry import architectures
 from zoo.registry import create_model
+from zoo.registry import published_weights
 from zoo.registry import read_index
+
+# What is published but not bundled: its small files stay in the repository, beside the results.
+WAITING = INDEX.parent.parent / "results" / "hub"
 
 
 def natural_order(name):
@@ -58,7 +62,8 @@ def make_index():
         paper = importlib.import_module(f"zoo.{family}").PAPER
         for name, accuracy in paper.items():
             index["architectures"][name.partition(".")[0]].setdefault("paper", {})[name.partition(".")[2]] = accuracy
-    for folder in sorted(BUNDLED.glob("*.*"), key=lambda path: natural_order(path.name)):
+    elsewhere = (WAITING / name for name in published_weights() if not (BUNDLED / name).is_dir())  # on the Hub
+    for folder in sorted([*BUNDLED.glob("*.*"), *elsewhere], key=lambda path: natural_order(path.name)):
         index["models"][folder.name] = model_entry(folder)
     return index
 

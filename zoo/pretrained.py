@@ -2,11 +2,12 @@
 
 A folder is Keras's own directory format (config.json, metadata.json,
 model.weights.h5) with a card, the recipe, the history, golden outputs, the
-logits on the test set and SHA256SUMS. It is exactly what goes to the Hub.
+logits on the test set, the same weights as model.safetensors, and SHA256SUMS. It
+is exactly what goes to the Hub (zoo/hub.py). What may be in it is checked before
+Keras reads it (zoo/safety.py).
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -18,16 +19,27 @@ import keras
 import numpy as np
 
 import keras_mpelu  # noqa: F401  registers the layers that the folders name
-from zoo.datasets import first_line
+from zoo.card import short_card
 from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
+from zoo.hub import NEEDED
+from zoo.hub import SCHEME
+from zoo.hub import SUMS
+from zoo.hub import Address
+from zoo.hub import digest
+from zoo.hub import fetch
+from zoo.hub import first_line
+from zoo.hub import parse_address
+from zoo.hub import read_sums
+from zoo.hub import repository_of
+from zoo.hub import tag_of
 from zoo.registry import published_weights
 from zoo.registry import read_index
 from zoo.registry import unknown_name
+from zoo.safety import Refused
+from zoo.safety import check_contents
 
 BUNDLED = pathlib.Path(__file__).with_name("weights")
-NEEDED = ("config.json", "metadata.json", "model.weights.h5")
-SUMS = "SHA256SUMS"
 FINETUNING_RATE = 1e-3  # Adam's own default; `python -m training benchmark finetuning` compares five
 OWN = "the model's own"  # default of classifier_activation
 
@@ -40,16 +52,21 @@ def load_model(
     revision=None,
     compile=True,
 ):
-    """Loads a pretrained model by name, or a saved one from a folder.
+    """Loads a pretrained model by name, from a folder, or from anyone's Hub repository.
 
     A published name is looked for in the wheel, then in the Hub's cache, then
     on the Hub (`ZOO_HUB_NAMESPACE`, default `keras-mpelu`). Its files are
-    checked against the sums pinned in this package, on every load. Nothing
-    falls back to random weights.
+    checked against the sums pinned in this package, on every load; those of
+    another repository against the sums that the Hub reports, offline too.
+    Nothing falls back to random weights, and nothing in a file is run: a model
+    with a Lambda, with an unknown class or with sizes that its weights do not
+    bear out is refused.
 
     Args:
         name: A name from `zoo.list_models(pretrained=True)`, or the path of a
-            folder (`"./name"` where a folder is called like a published model).
+            folder (`"./name"` where a folder is called like a published model),
+            or `hf://namespace/name` or `hf://namespace/name@revision` for a
+            model on the Hub in Keras's directory format.
         num_classes: Classes of the head. Another number than the model's own
             gives a new, randomly initialised head, and a line on stderr that
             says which weights are new.
@@ -57,8 +74,9 @@ def load_model(
             model's own, which is softmax for every published model.
         features: `True` gives the model up to its pooled features, without
             head and not compiled.
-        revision: Revision of the Hub repository; skips the bundled folder. Its
-            files must be those pinned here all the same.
+        revision: Revision of the Hub repository: a branch, a tag or a commit.
+            For a published name it skips the bundled folder, and its files must
+            be those pinned here all the same.
         compile: Whether to compile for fine-tuning: sparse cross-entropy,
             accuracy and Adam with a rate of 1e-3.
 
@@ -79,7 +97,11 @@ def load_model(
     check_folder(folder, pin)
     try:
         with deep_graphs():
+            if pin is None:  # else the files are known to the byte
+                check_contents(folder)
             model = keras.saving.load_model(folder, compile=False, safe_mode=True)
+    except Refused:
+        raise
     except Exception as error:  # a foreign or broken folder fails in Keras in any of a dozen ways
         version = keras.__version__
         raise ValueError(f"{folder} is not a model that Keras {version} can load: {first_line(error)}") from error
@@ -158,9 +180,11 @@ def find_folder(name, revision=None):
 
     Returns:
         `(folder, pin)`; `pin` is the sha256 of SHA256SUMS for a published
-        model, `None` for a folder given by path.
+        model, `None` for a folder given by path and for another's repository.
     """
     name = os.fspath(name)
+    if name.startswith(SCHEME):
+        return _fetch(name, _with_revision(parse_address(name), revision), None), None
     published = name in read_index()["models"]
     path = pathlib.Path(name)
     if not published and (path.is_dir() or os.sep in name):
@@ -173,27 +197,22 @@ def find_folder(name, revision=None):
     bundled = BUNDLED / name
     if revision is None and bundled.is_dir():
         return bundled, pin
-    return _download(name, revision), pin
+    return _fetch(name, Address(repository_of(name), revision or tag_of(pin)), pin), pin
 
 
-def _download(name, revision):
-    """The folder in the Hub's cache, with the files that a load and a prediction need."""
-    import huggingface_hub
+def _with_revision(address, revision):
+    if None not in (revision, address.revision) and revision != address.revision:
+        raise ValueError(f"the address asks for revision {address.revision!r}, the argument for {revision!r}; give one")
+    return Address(address.repository, address.revision or revision)
 
+
+def _fetch(name, address, pin):
     try:
-        from huggingface_hub.utils import httpx  # whichever of httpx and httpx2 this version uses
-    except ImportError:
-        import httpx
-    repository = f"{os.environ.get('ZOO_HUB_NAMESPACE', 'keras-mpelu')}/{name}"
-    try:
-        for file in (SUMS, "recipe.json", *NEEDED):
-            path = huggingface_hub.hf_hub_download(repository, file, revision=revision)
-    except (OSError, RuntimeError, httpx.HTTPError) as error:  # RuntimeError: the client's xet part
+        return fetch(address, pin)
+    except OSError as error:
         raise OSError(
-            f"cannot fetch {name!r} from the Hub repository {repository}: {first_line(error)}; check the network, "
-            "HF_ENDPOINT and HF_HUB_OFFLINE, or give the path of a folder"
+            f"cannot fetch {name!r} from the Hub repository {address.repository}: {error}; or give the path of a folder"
         ) from error
-    return pathlib.Path(path).parent
 
 
 def check_folder(folder, pin=None):
@@ -220,17 +239,20 @@ def check_folder(folder, pin=None):
         raise ValueError(
             f"{folder / SUMS} is not the published one: sha256 {sha256(folder / SUMS)}, expected {pin}; {mend}"
         )
-    for line in (folder / SUMS).read_text().splitlines():
-        expected, _, file = line.partition("  ")
-        if (folder / file).is_file() and sha256(folder / file) != expected:
+    sums = read_sums(folder / SUMS)
+    for file in NEEDED:
+        if file not in sums:
+            raise ValueError(f"{folder / SUMS} has no sum of {file}; {mend}")
+    for file, expected in sums.items():
+        if (folder / file).is_file() and sha256(folder / file) != expected.digest:
             raise ValueError(
-                f"{folder / file} is damaged or altered: sha256 {sha256(folder / file)}, expected {expected}; {mend}"
+                f"{folder / file} is damaged or altered: sha256 {sha256(folder / file)}, expected {expected.digest}; "
+                f"{mend}"
             )
 
 
 def sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest(path, "sha256")
 
 
 def save_model(model, folder, details=None, card=None, files=None, overwrite=False):
@@ -242,7 +264,9 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         model: A functional `keras.Model`.
         folder: Folder to make.
         details: What to keep in `recipe.json`; `class_names` and
-            `feature_names` are what `python -m zoo predict` prints and expects.
+            `feature_names` are what `python -m zoo predict` prints and expects;
+            `base_model` (a published name or `hf://` address), `license` and
+            `results` go to the card.
         card: Text of `README.md`; a short one is made if `None`.
         files: `{name: bytes}` of further files.
         overwrite: Whether an existing folder is replaced.
@@ -272,20 +296,24 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         inputs = golden_inputs(model)
         np.savez_compressed(new / "golden.npz", inputs=inputs, outputs=predict(model, inputs))
         (new / "recipe.json").write_text(json.dumps(details or {}, indent=1) + "\n")
-        (new / "README.md").write_text(card or _short_card(model, folder.name))
+        (new / "README.md").write_text(card or short_card(model, folder.name, details or {}))
         for file, content in (files or {}).items():
             (new / file).write_bytes(content)
         with contextlib.suppress(OSError):  # Keras's folder for assets, where it is empty
             (new / "assets").rmdir()
-        saved = sorted(path for path in new.rglob("*") if path.is_file())
-        lines = [f"{sha256(path)}  {path.relative_to(new).as_posix()}\n" for path in saved]
-        (new / SUMS).write_text("".join(lines))
+        write_sums(new)
         new.chmod(0o755)  # mkdtemp makes it private
         put_in_place(new, folder)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
     return folder
+
+
+def write_sums(folder):
+    """Writes SHA256SUMS for all other files of a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
+    (folder / SUMS).write_text("".join(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files))
 
 
 def put_in_place(new, folder):
@@ -327,11 +355,3 @@ def predict(model, inputs, batch_size=256, progress=False):
         if bar:
             bar.update(start + len(batch))
     return np.concatenate(outputs)
-
-
-def _short_card(model, name):
-    return (
-        f"---\nlibrary_name: keras\n---\n\n# {name}\n\nSaved with keras-mpelu: `{model.name}`, "
-        f"{model.count_params():,} parameters.\n\n```python\nimport zoo\n\n"
-        f"model = zoo.load_model({f'./{name}'!r})\n```\n"
-    )

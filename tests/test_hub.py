@@ -1,0 +1,673 @@
+"""Models from the Hub: the real client against a stand-in on 127.0.0.1, and everything that may go wrong."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import random
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+
+import h5py
+import huggingface_hub
+import keras
+import numpy as np
+import pytest
+from hub_server import Hub
+from hub_server import sha256
+from huggingface_hub import constants
+
+import zoo
+from zoo.hub import Address
+from zoo.hub import fetch
+from zoo.hub import parse_address
+from zoo.hub import tag_of
+from zoo.pretrained import BUNDLED
+from zoo.pretrained import SUMS
+from zoo.pretrained import find_folder
+from zoo.registry import published_weights
+
+SMALL = "snn_mlp2.wine"
+REPOSITORY = f"keras-mpelu/{SMALL}"
+WEIGHTS = "model.weights.h5"
+FOREIGN = Address("somebody/net")
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def files_of(name):
+    return {path.name: path.read_bytes() for path in (BUNDLED / name).iterdir()}
+
+
+def golden(name):
+    arrays = np.load(BUNDLED / name / "golden.npz")
+    return arrays["inputs"], arrays["outputs"]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub with the small model, also under somebody's name; an empty cache; a package that bundles nothing."""
+    with Hub(lfs=True) as server:
+        use(server.address, tmp_path / "cache", monkeypatch)
+        commit = server.commit(REPOSITORY, files_of(SMALL))
+        server.repositories[REPOSITORY]["tags"][tag_of(published_weights()[SMALL])] = commit
+        server.commit(FOREIGN.repository, files_of(SMALL))
+        monkeypatch.setattr("zoo.pretrained.BUNDLED", tmp_path / "nothing")
+        yield server
+    huggingface_hub.close_session()
+
+
+def use(address, cache, monkeypatch):
+    """Points the client at a server and a cache; it reads its environment only once, so not through that."""
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setattr("zoo.hub.PAUSES", (0, 0))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+
+
+def offline(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    huggingface_hub.close_session()
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def once(kind, path, answer):
+    """A fault: the first request of this kind for this path gets `answer`, the others the truth."""
+    left = [answer]
+
+    def fault(request):
+        if request.command == kind and request.route.endswith(path) and left:
+            return left.pop()(request) is None
+
+    return fault
+
+
+def always(path, answer):
+    return lambda request: request.route.endswith(path) and answer(request) is None
+
+
+def blob(folder, file):
+    return (folder / file).resolve()
+
+
+# What must work
+
+
+def test_a_published_model_loads_from_the_hub_with_only_the_files_it_needs(hub, monkeypatch):
+    x, y = golden(SMALL)
+    np.testing.assert_allclose(zoo.load_model(SMALL).predict(x, verbose=0), y, atol=1e-4)
+    fetched = {request.rpartition("/")[2] for request in hub.requests if request.startswith("GET keras-mpelu/")}
+    assert fetched == {"config.json", "metadata.json", WEIGHTS, "recipe.json", SUMS}
+    hub.requests.clear()
+    folder, _ = find_folder(SMALL)  # pinned by content: once in the cache, no request at all
+    assert hub.requests == []
+    offline(monkeypatch)
+    assert find_folder(SMALL)[0] == folder
+
+
+@pytest.mark.parametrize("revision", [None, "v1", "commit"])
+def test_anyones_model_loads_by_its_address(hub, revision, monkeypatch):
+    first = hub.commit("somebody/net", files_of(SMALL))
+    hub.repositories["somebody/net"]["tags"]["v1"] = first
+    if revision:
+        hub.commit("somebody/net", {**files_of(SMALL), WEIGHTS: b"a later version"})
+    address = "hf://somebody/net" + {None: "", "v1": "@v1", "commit": f"@{first}"}[revision]
+    x, y = golden(SMALL)
+    np.testing.assert_allclose(zoo.load_model(address).predict(x, verbose=0), y, atol=1e-4)
+    offline(monkeypatch)
+    assert find_folder(address)[0].name == first
+
+
+def test_the_address_and_the_argument_must_not_disagree(hub):
+    assert find_folder("hf://somebody/net", revision="main") == find_folder("hf://somebody/net@main")
+    with pytest.raises(ValueError, match="give one"):
+        find_folder("hf://somebody/net@v1", revision="v2")
+
+
+def test_what_is_no_address_is_refused(hub):
+    for address in ("", "net", "a/b/c", "a/b@", "a/..", "a/b@../../up", "a/b@/etc", "a b/c"):
+        with pytest.raises(ValueError, match="address"):
+            find_folder(f"hf://{address}")
+    assert hub.requests == []
+
+
+def test_parse_address():
+    assert parse_address("hf://a/b") == ("a/b", None)
+    assert parse_address("hf://a/b@refs/pr/1") == ("a/b", "refs/pr/1")
+
+
+def test_plain_keras_reads_the_fetched_folder(hub):
+    x, y = golden(SMALL)
+    model = keras.saving.load_model(fetch(FOREIGN))
+    np.testing.assert_allclose(model.predict(x, verbose=0), y, atol=1e-4)
+
+
+def test_a_branch_is_followed_and_the_old_files_are_not_mixed_in(hub):
+    old = fetch(FOREIGN)
+    files = {**files_of(SMALL), "recipe.json": b"{}"}
+    hub.commit(FOREIGN.repository, files)
+    new = fetch(FOREIGN)
+    assert old != new and (new / "recipe.json").read_bytes() == b"{}"
+
+
+def test_a_branch_that_moves_in_the_middle_gives_one_version(hub):
+    other = {**files_of(SMALL), "metadata.json": b'{"keras_version": "9"}', "config.json": b"{}"}
+
+    def move(request):
+        hub.commit(FOREIGN.repository, other)
+        return False  # and lets the Hub answer
+
+    hub.fault = once("GET", "config.json", move)
+    folder = fetch(FOREIGN)
+    assert folder.name in {commit for commit, _ in hub.repositories[FOREIGN.repository]["commits"]}
+    versions = [
+        dict(files) for commit, files in hub.repositories[FOREIGN.repository]["commits"] if commit == folder.name
+    ]
+    assert all(versions[0][file] == content for file, content in contents(folder).items())
+
+
+def test_a_tag_that_was_moved_is_refused_where_it_is_pinned(hub):
+    other = hub.commit(REPOSITORY, {**files_of("snn_mlp4.digits")})
+    hub.repositories[REPOSITORY]["tags"] = dict.fromkeys(hub.repositories[REPOSITORY]["tags"], other)
+    with pytest.raises(ValueError, match="SHA256SUMS of keras-mpelu/snn_mlp2.wine is not the one expected"):
+        zoo.load_model(SMALL)
+
+
+def test_the_sums_of_others_are_kept_and_checked_offline(hub, monkeypatch):
+    folder = fetch(FOREIGN)
+    kept = json.loads((folder.parents[1] / "zoo_sums" / f"{folder.name}.json").read_text())
+    assert kept[WEIGHTS] == ["sha256", sha256(files_of(SMALL)[WEIGHTS])]
+    assert not huggingface_hub.scan_cache_dir().warnings  # the client does not mind them
+    offline(monkeypatch)
+    assert fetch(FOREIGN) == folder
+    content = bytearray(blob(folder, WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    blob(folder, WEIGHTS).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{WEIGHTS} of somebody/net is not the one expected"):
+        fetch(FOREIGN)
+
+
+def test_a_cache_that_another_tool_filled_is_checked_by_the_names_of_its_files(hub, monkeypatch):
+    folder = pathlib.Path(huggingface_hub.snapshot_download(FOREIGN.repository))
+    offline(monkeypatch)
+    assert fetch(FOREIGN) == folder
+    blob(folder, "config.json").write_bytes(b"{}")
+    with pytest.raises(ValueError, match="config.json of somebody/net is not the one expected: git-sha1"):
+        fetch(FOREIGN)
+
+
+def test_the_namespace_is_listed(hub, capsys, monkeypatch):
+    from zoo.__main__ import main
+
+    assert main(["list", "--remote"]) == 0
+    assert capsys.readouterr().out == f"hf://{REPOSITORY}\n"
+    assert main(["list", "n*", "--remote", "--namespace", "somebody"]) == 0
+    assert capsys.readouterr().out == "hf://somebody/net\n"
+    assert main(["list", "--remote", "--namespace", "nobody"]) == 1
+    hub.fault = always("api/models", lambda request: request.refuse(403, "", "no"))
+    assert main(["list", "--remote"]) == 1
+    message = capsys.readouterr().err
+    assert "answer 403" in message.splitlines()[-1] and "Traceback" not in message
+
+
+FRESH = '''
+import sys
+from importlib.machinery import PathFinder
+
+class Absent(PathFinder):
+    """As where TensorFlow is not installed."""
+
+    @classmethod
+    def find_spec(cls, name, *place):
+        return None if name.partition(".")[0] == "tensorflow" else super().find_spec(name, *place)
+
+if sys.argv[1] != "tensorflow":
+    sys.meta_path[sys.meta_path.index(PathFinder)] = Absent
+import numpy as np
+import zoo, zoo.pretrained
+zoo.pretrained.BUNDLED = zoo.pretrained.BUNDLED / "nothing"
+x = np.load(sys.argv[2])["inputs"]
+for number, name in enumerate(sys.argv[4:]):
+    np.save(f"{sys.argv[3]}{number}.npy", zoo.load_model(name).predict(x, verbose=0))
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_fresh_process_with_an_empty_cache_loads_online_and_then_offline(hub, backend, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    x, y = golden(SMALL)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "KERAS_BACKEND": backend,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_ENDPOINT": hub.address,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    for offline in ("0", "1"):
+        command = [sys.executable, "-c", FRESH, backend, str(BUNDLED / SMALL / "golden.npz"), str(tmp_path / offline)]
+        command += [SMALL, "hf://somebody/net"]
+        done = subprocess.run(command, env={**environment, "HF_HUB_OFFLINE": offline}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        if offline == "0":
+            assert hub.requests
+            hub.requests.clear()
+    assert hub.requests == []
+    outputs = [np.load(tmp_path / f"{offline}{number}.npy") for offline in "01" for number in range(2)]
+    np.testing.assert_allclose(outputs[0], y, atol=1e-5)
+    for other in outputs[1:]:
+        np.testing.assert_array_equal(other, outputs[0])
+
+
+# Weights outlive versions
+
+FOLDERS = sorted((ROOT / "tests" / "folders").glob("keras-*/*"))
+
+
+def test_there_are_folders_written_by_the_oldest_keras_supported():
+    oldest = re.search(r'"keras>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
+    written_by = {json.loads((folder / "metadata.json").read_text())["keras_version"] for folder in FOLDERS}
+    assert any(f"{version}.".startswith(f"{oldest}.0.") for version in written_by), "write one with `zoo.save_model`"
+    assert {folder.name for folder in FOLDERS} == {"mpelu_resnet8", "snn_mlp2"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: "/".join(folder.parts[-2:]))
+def test_a_folder_written_by_another_version_of_keras_gives_its_outputs(folder):
+    arrays = np.load(folder / "golden.npz")
+    model = zoo.load_model(folder)
+    assert np.ptp(arrays["outputs"], axis=0).max() > 0.01
+    np.testing.assert_allclose(model.predict(arrays["inputs"], verbose=0), arrays["outputs"], atol=1e-5)
+    # Today's code gives the layers the names that they had.
+    depth = {"depth": 8, "input_shape": (8, 8, 3)} if "resnet" in folder.name else {"width": 8, "num_features": 5}
+    again = zoo.create_model(folder.name.replace("resnet8", "resnet20"), num_classes=3, **depth)
+    assert [weight.path for weight in again.weights] == [weight.path for weight in model.weights]
+
+
+# Faults of the Hub
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (401, "", "answer 401 .*HF_TOKEN"),
+        (403, "GatedRepo", "answer 403 .*ask the owner"),
+        (404, "RepoNotFound", "answer 404 .no such repository"),
+        (404, "RevisionNotFound", "answer 404 .no such revision"),
+        (404, "EntryNotFound", "answer 404 .no such file"),
+        (429, "", "answer 429 .*in 3600 seconds"),
+        (500, "", "answer 500"),
+    ],
+)
+def test_an_answer_that_stays_bad_is_one_clear_line(hub, status, code, words):
+    hub.fault = lambda request: request.refuse(status, code, "no", {"Retry-After": "3600"}) is None
+    started = time.monotonic()
+    for name in (SMALL, "hf://somebody/net"):
+        with pytest.raises(OSError, match=words) as error:
+            find_folder(name)
+        assert "\n" not in str(error.value) and hub.address in str(error.value)
+    assert time.monotonic() - started < 30
+
+
+def test_a_server_that_is_down_is_one_clear_line(hub, tmp_path, monkeypatch):
+    folder = fetch(FOREIGN)
+    use("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)
+    assert fetch(FOREIGN) == folder  # from the cache
+    with pytest.raises(OSError, match="somebody/other.*at http://127.0.0.1:9: .*check the network"):
+        fetch(Address("somebody/other"))
+
+
+def test_offline_with_an_empty_cache_is_one_clear_line(hub, monkeypatch):
+    offline(monkeypatch)
+    with pytest.raises(OSError, match="HF_HUB_OFFLINE is set"):
+        zoo.load_model(SMALL)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_passing_fault_is_waited_for(hub, status):
+    cases = [(method, file) for method in ("HEAD", "GET") for file in (WEIGHTS, "config.json")]
+    for number, (method, file) in enumerate(cases):
+        address = Address(f"somebody/net{number}")
+        hub.commit(address.repository, files_of(SMALL))
+        hub.fault = once(method, file, lambda request: request.refuse(status, "", "soon", {"Retry-After": "0"}))
+        assert contents(fetch(address)).items() <= files_of(SMALL).items()
+
+
+def test_a_listing_that_fails_once_is_asked_again(hub):
+    left = [1]
+
+    def fault(request):
+        if "/revision/" in request.route and left:
+            left.pop()
+            request.refuse(503, "", "soon")
+            return True
+
+    hub.fault = fault
+    fetch(FOREIGN)
+    assert not left
+
+
+def test_a_connection_cut_at_random_bytes_resumes(hub):
+    content = files_of(SMALL)[WEIGHTS]
+    headers = {"X-Repo-Commit": "0" * 40, "Accept-Ranges": "bytes"}
+    rng = random.Random(0)
+    for number in range(3):
+        address = Address(f"somebody/net{number}")
+        hub.commit(address.repository, files_of(SMALL))
+        part = content[: rng.randrange(1, len(content))]
+        hub.requests.clear()
+        hub.fault = once("GET", WEIGHTS, lambda request, part=part: request.cut(part, len(content), headers))
+        assert contents(fetch(address)).items() <= files_of(SMALL).items()
+        assert [request.partition(" ")[0] for request in hub.requests if request.endswith(WEIGHTS)].count("GET") == 2
+
+
+def test_a_slow_loris_is_given_up(hub, monkeypatch):
+    monkeypatch.setattr("zoo.hub.ANSWER_SECONDS", 1.5)
+    content = files_of(SMALL)[WEIGHTS]
+
+    def drip(request):
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        for byte in content[:60]:
+            request.wfile.write(bytes([byte]))
+            request.wfile.flush()
+            time.sleep(0.2)
+        request.close_connection = True
+
+    monkeypatch.setattr("zoo.hub.SLOWEST", 1e9)
+
+    def fault(request):
+        if request.command == "GET" and request.route.endswith(WEIGHTS):
+            try:
+                drip(request)
+            except OSError:  # the client has gone
+                request.close_connection = True
+            return True
+
+    hub.fault = fault
+    started = time.monotonic()
+    with pytest.raises(OSError, match="no end after"):
+        fetch(FOREIGN)
+    assert time.monotonic() - started < 30
+    hub.fault = None
+    assert contents(fetch(FOREIGN)).items() <= files_of(SMALL).items()
+
+
+@pytest.mark.parametrize("file", ["config.json", WEIGHTS])
+@pytest.mark.parametrize("pinned", [False, True])
+def test_wrong_content_of_the_right_size_is_refused(hub, file, pinned):
+    content = bytearray(files_of(SMALL)[file])
+    content[len(content) // 2] ^= 1
+
+    def lie(request):
+        request.send(200, bytes(content), {"X-Repo-Commit": "0" * 40})
+
+    hub.fault = lambda request: request.command == "GET" and request.route.endswith(file) and lie(request) is None
+    with pytest.raises(ValueError, match=f"{file} of .* is not the one expected"):
+        find_folder(SMALL if pinned else "hf://somebody/net")
+    hub.fault = None  # and what was wrong does not stay in the cache
+    folder = find_folder(SMALL if pinned else "hf://somebody/net")[0]
+    assert contents(folder).items() <= files_of(SMALL).items()
+
+
+def test_swapped_files_are_refused(hub):
+    files = files_of(SMALL)
+    pairs = {"config.json": files["metadata.json"], "metadata.json": files["config.json"]}
+
+    def swap(request):
+        name = request.route.rpartition("/")[2]
+        if request.command == "GET" and name in pairs and "/resolve/" in request.route:
+            request.send(200, pairs[name], {"X-Repo-Commit": "0" * 40})
+            return True
+
+    hub.fault = swap
+    with pytest.raises((ValueError, OSError), match="is not the one expected|Consistency check failed"):
+        fetch(FOREIGN)
+    hub.fault = None
+    assert contents(fetch(FOREIGN)).items() <= files_of(SMALL).items()
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_truncated_file_in_the_cache_is_fetched_again(hub, pinned, size, monkeypatch):
+    name = SMALL if pinned else "hf://somebody/net"
+    folder = find_folder(name)[0]
+    path = blob(folder, WEIGHTS)
+    path.write_bytes(path.read_bytes()[:size])
+    assert find_folder(name)[0] == folder
+    assert contents(folder).items() <= files_of(SMALL).items()
+    path.write_bytes(b"")
+    offline(monkeypatch)
+    with pytest.raises(ValueError, match=f"delete {path} and load again with a network"):
+        find_folder(name)
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_no_half_file(hub):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the h5 has 46 kB
+    try:
+        with pytest.raises(OSError, match=f"cannot fetch {WEIGHTS} of somebody/net.*File too large") as error:
+            fetch(FOREIGN)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(error.value)
+    assert not list(pathlib.Path(constants.HF_HUB_CACHE).rglob("*.incomplete"))
+    assert contents(fetch(FOREIGN)).items() <= files_of(SMALL).items()
+
+
+def test_two_processes_at_once_both_get_the_right_files(hub, tmp_path):
+    code = (
+        "import sys\nfrom zoo.hub import Address, fetch, digest\n"
+        f"print(digest(fetch(Address('somebody/net')) / '{WEIGHTS}', 'sha256'))"
+    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_ENDPOINT": hub.address,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [process.communicate(timeout=120)[0].strip() for process in started] == 2 * [
+        sha256(files_of(SMALL)[WEIGHTS])
+    ]
+
+
+def test_a_path_that_leaves_its_folder_is_refused(hub):
+    for number, path in enumerate(("../up.json", "/etc/passwd", "a/../../b", "C:\\x", "a//b", ".")):
+        slip = Address(f"somebody/slip{number}")
+        hub.commit(slip.repository, {**files_of(SMALL), path: b"x"})
+        with pytest.raises(ValueError, match="leads out of its folder"):
+            fetch(slip)
+        files = files_of(SMALL)
+        files[SUMS] += f"{sha256(b'x')}  {path}\n".encode()
+        hub.commit(slip.repository, files)
+        with pytest.raises(ValueError, match="leads out of its folder"):
+            fetch(slip, sha256(files[SUMS]))
+
+
+def test_a_repository_that_holds_no_folder_of_keras_says_so(hub):
+    hub.commit("somebody/zip", {"config.json": b"{}", "model.keras": b"PK"})
+    with pytest.raises(ValueError, match="no metadata.json, so it is no model in Keras's directory format"):
+        fetch(Address("somebody/zip"))
+
+
+# What a folder may hold
+
+
+def foreign_folder(tmp_path, change=None, weights=None):
+    """A folder of one's own, without sums, whose config.json was changed by a function."""
+    folder = tmp_path / "foreign"
+    shutil.copytree(BUNDLED / SMALL, folder)
+    (folder / SUMS).unlink()
+    if change:
+        config = json.loads((folder / "config.json").read_text())
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config))
+    if weights:
+        with h5py.File(folder / WEIGHTS, "r+") as file:
+            weights(file)
+    return folder
+
+
+def first_dense(config):
+    return next(layer for layer in config["config"]["layers"] if layer["class_name"] == "Dense")
+
+
+def as_lambda(config):
+    function = {"class_name": "__lambda__", "config": {"value": "4wEAAAA=", "defaults": None, "closure": None}}
+    first_dense(config).update(class_name="Lambda", config={"name": "hidden1", "function": function})
+
+
+def inner_lambda(config):
+    first_dense(config)["config"]["activation"] = {"class_name": "__lambda__", "config": {"value": "4wEAAAA="}}
+
+
+def unknown_class(config):
+    first_dense(config).update(class_name="Evil", module="os.path", registered_name="evil>Net")
+
+
+def module_of_code(config):
+    first_dense(config).update(class_name="TorchModuleWrapper")
+
+
+def huge(config):
+    first_dense(config)["config"]["units"] = 10**9
+
+
+def huge_and_consistent(config):
+    """One layer only, so that nothing but the file itself contradicts it."""
+    layers = config["config"]["layers"]
+    layers[-1]["config"]["units"] = 10**6
+
+
+def wrong_shape(file):
+    group = file["layers/dense/vars"] if "layers/dense/vars" in file else file[find_vars(file)]
+    shape = group["0"].shape
+    del group["0"]
+    group["0"] = np.zeros((shape[0], shape[1] + 1), "float32")
+
+
+def find_vars(file):
+    found = []
+    file.visit(lambda name: found.append(name) if name.endswith("vars/0") and len(file[name].shape) == 2 else None)
+    return found[0].removesuffix("/0")
+
+
+def endless(file):
+    """An array whose header promises 10^12 numbers, none of them written."""
+    file.create_dataset("bomb", shape=(10**6, 10**6), dtype="float32", chunks=(1000, 1000))
+
+
+def elsewhere(file):
+    file["link"] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def in_another_file(file):
+    file.create_dataset("outside", shape=(4,), dtype="uint8", external=[("/etc/passwd", 0, 4)])
+
+
+@pytest.mark.parametrize(
+    ("change", "weights", "words"),
+    [
+        (as_lambda, None, "holds a Lambda, which would run code"),
+        (inner_lambda, None, "holds a __lambda__, which would run code"),
+        (module_of_code, None, "holds a TorchModuleWrapper, which would run code"),
+        (unknown_class, None, "names the class 'evil>Net' of os.path, which is not registered; import the package"),
+        (huge, None, "units = 1000000000, more than model.weights.h5 can hold"),
+        (huge_and_consistent, None, "asks for the weight classifier/kernel of shape .64, 1000000., which"),
+        (None, wrong_shape, "asks for the weight .*, which model.weights.h5 does not hold"),
+        (None, endless, "too much for this file"),
+        (None, elsewhere, "a link .* that leads elsewhere"),
+        (None, in_another_file, "keeps the array /outside in another file"),
+    ],
+)
+def test_a_folder_that_asks_for_what_it_must_not_have_is_refused(tmp_path, change, weights, words):
+    folder = foreign_folder(tmp_path, change, weights)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=words) as error:
+        zoo.load_model(folder)
+    assert "\n" not in str(error.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_an_untouched_foreign_folder_loads(tmp_path):
+    x, y = golden(SMALL)
+    np.testing.assert_allclose(zoo.load_model(foreign_folder(tmp_path)).predict(x, verbose=0), y, atol=1e-4)
+
+
+def test_code_in_a_config_is_never_run(tmp_path):
+    marker = str(tmp_path / "ran")
+
+    def change(config):
+        with pytest.warns(UserWarning, match="unsafe"):
+            run = keras.saving.serialize_keras_object(lambda x: open(marker, "w") and x)
+        first_dense(config)["config"]["activation"] = run
+
+    with pytest.raises(ValueError, match="would run code"):
+        zoo.load_model(foreign_folder(tmp_path, change))
+    assert not os.path.exists(marker)
+
+
+MUTATIONS = 200
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in (BUNDLED / SMALL).iterdir()))
+def test_mutations_of_each_file_are_refused_or_make_no_difference(tmp_path, file):
+    """Flips, cuts, insertions and swaps of a published folder: the pin, or the sums, see every one that matters."""
+    from zoo.pretrained import check_folder
+
+    folder = tmp_path / SMALL
+    shutil.copytree(BUNDLED / SMALL, folder)
+    original = (folder / file).read_bytes()
+    rng = random.Random(file)
+    refused = 0
+    for number in range(MUTATIONS):
+        content = bytearray(original)
+        at = rng.randrange(len(content))
+        match number % 4:
+            case 0:
+                content[at] ^= 1 << rng.randrange(8)
+            case 1:
+                del content[at:]
+            case 2:
+                content[at:at] = rng.randbytes(rng.randrange(1, 9))
+            case 3:
+                content[at : at + 16] = reversed(content[at : at + 16])
+        (folder / file).write_bytes(content)
+        for pin in (published_weights()[SMALL], None):
+            try:
+                check_folder(folder, pin)
+            except ValueError as error:
+                refused += 1
+                assert "\n" not in str(error)
+            else:
+                # Accepted: then every file that a load reads is the published one.
+                assert all(
+                    (folder / name).read_bytes() == content
+                    for name, content in files_of(SMALL).items()
+                    if name in NEEDED
+                )
+                assert pin is None or content == original
+    assert refused >= 1.5 * MUTATIONS
+
+
+NEEDED = ("config.json", "metadata.json", WEIGHTS, "recipe.json")

@@ -1,0 +1,335 @@
+"""Cards, model.safetensors and publication, with the real client against a stand-in Hub."""
+
+import json
+import pathlib
+import shutil
+
+import huggingface_hub
+import numpy as np
+import pytest
+from hub_server import Hub
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from test_hub import contents
+from test_hub import golden
+from test_hub import use
+
+import zoo
+from training import publish
+from training.__main__ import main
+from training.card import card_text
+from training.card import rewrite
+from training.publishing import FILES
+from training.publishing import check_publishable
+from zoo.card import eval_results
+from zoo.hub import tag_of
+from zoo.pretrained import BUNDLED
+from zoo.pretrained import SUMS
+from zoo.pretrained import find_folder
+from zoo.pretrained import sha256
+from zoo.pretrained import write_sums
+
+# The client's own way of uploading to LFS; 2026-11, huggingface_hub 2.4 with httpx2 2.16.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+SMALL = "snn_mlp2.wine"
+IMAGES = "mpelu_resnet20.cifar100"
+BUNDLED_MODELS = zoo.list_models(pretrained=True)
+
+
+def details_of(name):
+    return json.loads((BUNDLED / name / "recipe.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A bundled folder as `python -m training card` makes it anew."""
+    folder = tmp_path_factory.mktemp("finished") / SMALL
+    shutil.copytree(BUNDLED / SMALL, folder)
+    rewrite(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    return pathlib.Path(shutil.copytree(finished, tmp_path / SMALL))
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """For what happens after the checks, which one test runs and the others need not repeat."""
+    monkeypatch.setattr("training.publishing.check_publishable", lambda *_: [])
+
+
+@pytest.fixture
+def hub(request, tmp_path, monkeypatch):
+    """An empty Hub that takes large files by LFS, unless a test's parameter says otherwise."""
+    with Hub(lfs=getattr(request, "param", True), token="write") as server:
+        use(server.address, tmp_path / "cache", monkeypatch)
+        monkeypatch.delenv("HF_HUB_DISABLE_IMPLICIT_TOKEN")
+        monkeypatch.setenv("HF_TOKEN", "write")
+        yield server
+    huggingface_hub.close_session()
+
+
+# Cards and folders
+
+
+def test_a_rewritten_folder_is_complete_and_keeps_its_weights(finished):
+    assert {path.name for path in finished.iterdir()} == FILES | {SUMS}
+    for file in ("model.weights.h5", "config.json", "recipe.json", "history.csv", "golden.npz", "test_logits.npz"):
+        assert (finished / file).read_bytes() == (BUNDLED / SMALL / file).read_bytes()
+    x, y = golden(SMALL)
+    np.testing.assert_allclose(zoo.load_model(finished).predict(x, verbose=0), y, atol=1e-4)
+
+
+def test_rewriting_twice_changes_nothing(folder):
+    before = contents(folder)
+    rewrite(folder)
+    assert contents(folder) == before
+
+
+def test_a_damaged_folder_is_not_rewritten(folder):
+    (folder / "config.json").write_text("{}")
+    before = contents(folder)
+    with pytest.raises(ValueError, match="config.json is damaged"):
+        rewrite(folder)
+    assert contents(folder) == before
+
+
+def test_safetensors_holds_the_weights_of_the_h5_by_their_layers(finished):
+    import h5py
+    from safetensors.numpy import load_file
+
+    tensors = load_file(finished / "model.safetensors")
+    assert tensors["hidden1/kernel"].shape == (13, 64)
+    arrays = []
+    with h5py.File(finished / "model.weights.h5") as file:
+        file.visititems(lambda name, item: arrays.append(item[()]) if isinstance(item, h5py.Dataset) else None)
+    assert len(arrays) >= len(tensors)
+    for name, tensor in tensors.items():
+        assert any(array.shape == tensor.shape and np.array_equal(array, tensor) for array in arrays), name
+
+
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
+def test_cards_read_back_as_written(name, tmp_path):
+    details = details_of(name)
+    details["results"] |= {"seeds": [0, 1, 2], "top1_by_seed": [details["results"]["top1"], 0.5, 0.7]}
+    for seeds in (1, 3):
+        if seeds == 1:
+            details = details_of(name)
+        path = tmp_path / "README.md"
+        path.write_text(card_text(details))
+        card = ModelCard.load(path)
+        results = eval_results(details)
+        assert card.data.eval_results == results and card.data.model_name == name
+        again = model_index_to_eval_results(eval_results_to_model_index(name, results))
+        assert again == (name, results)
+        assert results[0].metric_value == details["results"]["top1"]
+        assert (card.data.license, card.data.library_name) == ("apache-2.0", "keras")
+        # The snippet comes first, before any heading but the title.
+        assert card.text.split("```python")[0].count("#") == 1
+
+
+def test_several_seeds_are_a_mean_with_a_spread():
+    details = details_of(IMAGES)
+    details["results"] |= {"seeds": [0, 1, 2], "top1_by_seed": [0.68, 0.69, 0.70]}
+    mean = eval_results(details)[1]
+    assert mean.metric_value == pytest.approx(0.69) and mean.metric_name == "Top-1, mean of 3 seeds"
+    assert mean.metric_args == {"seeds": [0, 1, 2], "standard_deviation": pytest.approx(0.01)}
+    assert (mean.dataset_type, mean.dataset_config, mean.dataset_split) == ("uoft-cs/cifar100", "cifar100", "test")
+    assert "69.00 +- 1.00 % top-1 (n = 3" in card_text(details)
+
+
+def test_the_papers_figure_stands_beside_ours(monkeypatch):
+    index = {"architectures": {"mpelu_resnet20": {"paper": {"cifar100": "0.7", "cifar10": "0.9"}}}, "models": {}}
+    monkeypatch.setattr("training.card.read_index", lambda: index)
+    assert "| top-1 accuracy | 66.75 % | 0.7 |" in card_text(details_of(IMAGES))
+
+
+@pytest.mark.parametrize("base", [SMALL, "hf://somebody/net@v1", "/home/me/net"])
+def test_a_saved_model_gets_a_card_that_says_what_it_was_made_from(tmp_path, base):
+    model = zoo.load_model(SMALL)
+    details = {
+        "base_model": base,
+        "license": "mit",
+        "class_names": ["a", "b", "c"],
+        "feature_names": [f"x{number}" for number in range(13)],
+        "data": {"name": "/home/me/secret/rows.csv"},
+        "results": {"top1": 0.5, "rows": 10, "seeds": [0]},
+    }
+    folder = zoo.save_model(model, tmp_path / "mine", details=details)
+    card = ModelCard.load(folder / "README.md")
+    expected = {SMALL: f"keras-mpelu/{SMALL}", "hf://somebody/net@v1": "somebody/net"}.get(base)
+    assert card.data.base_model == expected and card.data.license == "mit"
+    assert card.data.eval_results == eval_results(details)
+    assert "secret" not in card.content and "Classes: a, b, c." in card.text
+
+
+def test_the_snippet_of_a_saved_models_card_runs(tmp_path, monkeypatch, capsys):
+    zoo.save_model(zoo.create_model("snn_mlp2", width=4), tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    exec(ModelCard.load(tmp_path / "mine" / "README.md").text.split("```python\n")[1].split("```")[0], {})
+    assert capsys.readouterr().out.splitlines()[-1].startswith("(2, ")
+
+
+# Checks before a publication
+
+
+def test_a_dry_run_checks_and_asks_nothing_of_the_hub(hub, finished, capsys):
+    assert main(["publish", SMALL, "--dry-run", "--folder", str(finished)]) == 0
+    said = capsys.readouterr().out
+    assert "11 files" in said and "golden outputs within" in said and "measured again on the 36 test rows" in said
+    assert f'"{SMALL}": "{sha256(finished / SUMS)}",' in said and "zoo/snn.py" in said
+    assert hub.requests == []
+
+
+def wrong_accuracy(folder):
+    details = json.loads((folder / "recipe.json").read_text())
+    details["results"] |= {"top1": 0.5, "top1_by_seed": [0.5]}
+    (folder / "recipe.json").write_text(json.dumps(details))
+    (folder / "README.md").write_text(card_text(details))
+
+
+def wrong_golden(folder):
+    golden = dict(np.load(folder / "golden.npz"))
+    golden["outputs"][0, 0] += 0.01
+    np.savez_compressed(folder / "golden.npz", **golden)
+
+
+def wrong_safetensors(folder):
+    from safetensors.numpy import load_file
+    from safetensors.numpy import save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors["hidden1/kernel"] = -tensors["hidden1/kernel"]
+    save_file(tensors, folder / "model.safetensors")
+
+
+def replace_in_card(old, new):
+    def change(folder):
+        text = (folder / "README.md").read_text()
+        assert old in text
+        (folder / "README.md").write_text(text.replace(old, new))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (wrong_accuracy, "has top-1 100.00 % on wine, but its recipe.json says 50.00 %"),
+        (wrong_golden, "golden outputs are off by 0.01"),
+        (wrong_safetensors, "does not hold the weights"),
+        (replace_in_card("license: apache-2.0", "license: mit"), "has the licence 'mit'"),
+        (replace_in_card("value: 1.0", "value: 0.5"), "another model-index"),
+        (replace_in_card("## Limits", "##"), "lacks '## Limits'"),
+        (replace_in_card("import numpy as np", "import nunpy as np"), "its snippet fails .No module named 'nunpy'"),
+        (lambda folder: (folder / "curves.png").unlink(), "has no curves.png"),
+        (lambda folder: (folder / "notes.txt").write_text(""), "further files notes.txt"),
+    ],
+)
+def test_a_folder_that_is_not_sound_is_not_published(folder, spoil, words):
+    spoil(folder)
+    write_sums(folder)
+    with pytest.raises(ValueError, match=words):
+        list(check_publishable(SMALL, folder))
+
+
+def test_without_sums_that_fit_nothing_is_published(folder):
+    (folder / "history.csv").write_text("")
+    with pytest.raises(ValueError, match="history.csv is damaged or altered"):
+        publish(SMALL, folder=folder, dry_run=True)
+
+
+# Publication
+
+
+@pytest.mark.parametrize("hub", [False, True], ids=["in the commit", "by LFS"], indirect=True)
+def test_publish_then_load_by_name_from_an_empty_cache(hub, finished, tmp_path, monkeypatch, capsys):
+    """The whole way: check, upload in one commit, tag; then the pinned load in a package that bundles nothing."""
+    assert main(["publish", SMALL, "--folder", str(finished)]) == 0
+    said = capsys.readouterr().out
+    repository = f"keras-mpelu/{SMALL}"
+    kept = hub.repositories[repository]
+    pin = sha256(finished / SUMS)
+    assert len(kept["commits"]) == 2  # the Hub's own first one, and ours
+    commit, files = kept["commits"][-1]
+    assert {file: files[file] for file in files if file != ".gitattributes"} == contents(finished)
+    assert kept["tags"] == {tag_of(pin): commit} and commit in said and f'"{pin}"' in said
+
+    monkeypatch.setattr("zoo.pretrained.BUNDLED", tmp_path / "nothing")
+    monkeypatch.setattr("zoo.pretrained.published_weights", lambda: {SMALL: pin})
+    x, y = golden(SMALL)
+    np.testing.assert_allclose(zoo.load_model(SMALL).predict(x, verbose=0), y, atol=1e-4)
+    assert find_folder(SMALL)[0].name == commit
+
+
+def test_publishing_again_changes_nothing(hub, folder, unchecked):
+    first = publish(SMALL, folder=folder)
+    hub.requests.clear()
+    again = publish(SMALL, folder=folder)
+    assert (first.changed, again.changed) == (True, False) and first.commit == again.commit
+    assert not any("/commit/" in request or "/tag/" in request for request in hub.requests)
+
+
+def test_a_new_version_keeps_the_old_tag_and_removes_stale_files(hub, folder, unchecked):
+    first = publish(SMALL, folder=folder, private=True)
+    repository = hub.repositories[first.repository]
+    assert repository["private"]
+    hub.commit(first.repository, {"stale.txt": b"x"}, replace=False)
+    (folder / "history.csv").write_text("epoch\n")
+    write_sums(folder)
+    second = publish(SMALL, folder=folder)
+    assert repository["tags"] == {first.tag: first.commit, second.tag: second.commit}
+    files = hub.find(second.repository, second.tag)[1]
+    assert set(files) == FILES | {SUMS, ".gitattributes"} and files["history.csv"] == b"epoch\n"
+
+
+def test_an_interrupted_publication_can_be_run_again(hub, folder, unchecked):
+    def interrupted(step):
+        def fault(request):
+            if step in request.route and "batch" not in request.route and left:
+                left.pop()
+                request.refuse(403, "", "interrupted")
+                return True
+
+        return fault
+
+    for step in ("repos/create", "preupload", "lfs/", "commit/main", "revision", "tag/", "refs"):
+        left, namespace = [1], f"me-{step.strip('/').replace('/', '-')}"
+        hub.fault = interrupted(step)
+        hub.objects.clear()
+        with pytest.raises(OSError, match="cannot publish .*run the same command again"):
+            publish(SMALL, folder=folder, namespace=namespace)
+        done = publish(SMALL, folder=folder, namespace=namespace)
+        assert not left
+        assert contents(folder).items() <= hub.find(done.repository, done.tag)[1].items()
+        assert len(hub.repositories[done.repository]["commits"]) == 2
+
+
+def test_a_refusal_of_the_card_stops_with_the_hubs_words_and_makes_nothing(hub, folder, unchecked, capsys):
+    hub.refusal = "license must be one of the known ones"
+    assert main(["publish", SMALL, "--folder", str(folder)]) == 1
+    said = capsys.readouterr().err
+    assert hub.refusal in said and "nothing was published" in said and "Traceback" not in said
+    assert hub.repositories == {}
+
+
+def test_without_a_token_that_may_write_it_says_so(hub, folder, unchecked, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_TOKEN", "read")
+    with pytest.raises(OSError, match="cannot publish me/.*answer 403 .*HF_TOKEN to a token") as error:
+        publish(SMALL, folder=folder, namespace="me")
+    assert "\n" not in str(error.value)
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    with pytest.raises(OSError, match="cannot publish me/.*answer 401 .*hf auth login"):
+        publish(SMALL, folder=folder, namespace="me")
+
+
+def test_a_folder_under_another_name_is_not_published(folder):
+    with pytest.raises(ValueError, match="holds 'snn_mlp2.wine', not 'snn_mlp4.digits'"):
+        publish("snn_mlp4.digits", folder=folder, dry_run=True)
+    with pytest.raises(FileNotFoundError, match="train the model, or give --folder"):
+        publish("snn_mlp8.wine")

@@ -1,0 +1,250 @@
+"""Publishing a folder of weights on the Hub: check, upload in one commit, tag, say the pin."""
+
+import json
+import pathlib
+import re
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from training.card import LICENSE
+from zoo.card import eval_results
+from zoo.datasets import load_dataset
+from zoo.evaluation import check_same_data
+from zoo.evaluation import evaluate
+from zoo.hub import Sum
+from zoo.hub import agrees
+from zoo.hub import client_errors
+from zoo.hub import endpoint
+from zoo.hub import explain
+from zoo.hub import first_line
+from zoo.hub import read_sums
+from zoo.hub import repository_of
+from zoo.hub import tag_of
+from zoo.pretrained import BUNDLED
+from zoo.pretrained import SUMS
+from zoo.pretrained import check_folder
+from zoo.pretrained import load_model
+from zoo.pretrained import predict
+from zoo.pretrained import sha256
+
+WAITING = pathlib.Path("results/hub")  # folders too large for the wheel
+FILES = {
+    "README.md",
+    "config.json",
+    "curves.png",
+    "golden.npz",
+    "history.csv",
+    "metadata.json",
+    "model.safetensors",
+    "model.weights.h5",
+    "recipe.json",
+    "test_logits.npz",
+}
+KEPT = {".gitattributes"}  # the Hub's own file
+GOLDEN_TOLERANCE = 1e-4  # between backends
+TOP1_TOLERANCE = 5e-4  # likewise: one row of 2,000 that hangs on the last digit
+
+
+class Publication(NamedTuple):
+    """What `publish` did: `changed` is false where everything was there already."""
+
+    repository: str
+    commit: str | None
+    tag: str
+    pin: str
+    changed: bool
+    checks: tuple
+
+
+def publish(name, namespace=None, private=False, dry_run=False, folder=None, data_dir=None):
+    """Checks a folder of weights and puts it on the Hub.
+
+    The repository is made if there is none, then gets what differs in one
+    commit, and a tag named by the sums. What is there already is left alone, so
+    a second call changes nothing, and one that was interrupted is run again.
+
+    Args:
+        name: Name of the model, `arch.tag`.
+        namespace: User or organisation; default `ZOO_HUB_NAMESPACE`, else
+            `keras-mpelu`.
+        private: Whether a new repository is private.
+        dry_run: Whether to stop after the checks; nothing is asked of the Hub.
+        folder: The folder; default `results/hub/NAME`, else the bundled one.
+        data_dir: Where `zoo.load_dataset` looks for the test rows.
+
+    Returns:
+        A `Publication`.
+
+    Raises:
+        ValueError: a check failed, or the Hub's validation refused the card.
+        OSError: no such folder, or the Hub cannot be reached or refuses.
+    """
+    folder = find_waiting(name) if folder is None else pathlib.Path(folder)
+    checks = tuple(check_publishable(name, folder, data_dir))
+    repository = f"{namespace}/{name}" if namespace else repository_of(name)
+    pin = sha256(folder / SUMS)
+    if dry_run:
+        return Publication(repository, None, tag_of(pin), pin, False, checks)
+    try:
+        commit, changed = _upload(folder, repository, private, tag_of(pin), name)
+    except (*client_errors(), ValueError) as error:
+        if isinstance(error, ValueError):  # the Hub's own words on what was sent
+            words = " ".join(str(error).split())
+            raise ValueError(f"{endpoint()} refuses {repository}, and nothing was published: {words}") from error
+        raise OSError(
+            f"cannot publish {repository} at {endpoint()}: {explain(error)}; run the same command again: what has "
+            "arrived is kept"
+        ) from error
+    return Publication(repository, commit, tag_of(pin), pin, changed, checks)
+
+
+def find_waiting(name):
+    """The folder of a model that waits for the Hub, or the bundled one."""
+    for folder in (WAITING / name, BUNDLED / name):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"no folder {WAITING / name} or {BUNDLED / name}; train the model, or give --folder")
+
+
+def check_publishable(name, folder, data_dir=None):
+    """What a folder must fulfil; yields a line about each check passed.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {str(folder)!r}")
+    mend = f"run `python -m training card {folder}`"
+    check_folder(folder)
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    if missing := sorted((FILES | {SUMS}) - present):
+        raise ValueError(f"{folder} has no {', '.join(missing)}; {mend}")
+    if strange := sorted(present - FILES - {SUMS}):
+        raise ValueError(f"{folder} has the further files {', '.join(strange)}; remove them, then {mend}")
+    if unlisted := sorted(FILES - set(read_sums(folder / SUMS))):
+        raise ValueError(f"{folder / SUMS} has no sum of {', '.join(unlisted)}; {mend}")
+    yield f"{len(present)} files, all as {SUMS} says"
+
+    details = json.loads((folder / "recipe.json").read_text())
+    if details["name"] != name:
+        raise ValueError(f"{folder} holds {details['name']!r}, not {name!r}; publish it by its own name")
+    model = load_model(folder.absolute(), compile=False)
+    golden = np.load(folder / "golden.npz", allow_pickle=False)
+    error = np.abs(predict(model, golden["inputs"]) - golden["outputs"]).max()
+    if not error <= GOLDEN_TOLERANCE:
+        raise ValueError(f"{folder}: the golden outputs are off by {error:.2g}, expected at most {GOLDEN_TOLERANCE:g}")
+    yield f"golden outputs within {error:.1g}"
+    _check_safetensors(model, folder / "model.safetensors", mend)
+    yield "model.safetensors holds the same weights"
+    yield _check_accuracy(model, details, data_dir)
+    _check_card(folder, details, mend)
+    yield "the card is complete, and its first snippet runs"
+
+
+def _check_safetensors(model, path, mend):
+    from safetensors.numpy import load_file
+
+    tensors = load_file(path)
+    own = {weight.path: value for weight, value in zip(model.weights, model.get_weights(), strict=True)}
+    if tensors.keys() != own.keys() or not all(np.array_equal(tensors[key], own[key]) for key in own):
+        raise ValueError(f"{path} does not hold the weights of model.weights.h5; {mend}")
+
+
+def _check_accuracy(model, details, data_dir):
+    results = details["results"]
+    try:
+        dataset = load_dataset(results["dataset"], data_dir, download=False)
+    except (FileNotFoundError, ImportError) as error:
+        return f"accuracy not measured again, for want of the data: {first_line(error)}"
+    check_same_data(details, dataset)
+    top1 = evaluate(model, dataset, progress=sys.stderr.isatty())["top1"]
+    if abs(top1 - results["top1"]) > TOP1_TOLERANCE:
+        raise ValueError(
+            f"{details['name']} has top-1 {100 * top1:.2f} % on {dataset.name}, but its recipe.json says "
+            f"{100 * results['top1']:.2f} %; train it again"
+        )
+    return f"top-1 {100 * top1:.2f} % measured again on the {results['rows']:,} test rows of {dataset.name}"
+
+
+def _check_card(folder, details, mend):
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(folder / "README.md", ignore_metadata_errors=False)
+    if card.data.license != LICENSE:
+        raise ValueError(f"{folder}/README.md has the licence {card.data.license!r}, expected {LICENSE!r}; {mend}")
+    if card.data.eval_results != eval_results(details):
+        raise ValueError(f"{folder}/README.md has another model-index than recipe.json gives; {mend}")
+    for part in ("![training curves](curves.png)", "## Training", "## Limits", "Spread: ", "Paper: "):
+        if part not in card.text:
+            raise ValueError(f"{folder}/README.md lacks {part!r}; {mend}")
+    found = re.search(r"```python\n(.*?)```", card.text, flags=re.DOTALL)
+    if not found or f'zoo.load_model("{details["name"]}")' not in found[1]:
+        raise ValueError(f"{folder}/README.md does not begin with a snippet that loads the model; {mend}")
+    # By the folder: a model that is not published yet has no name to load it by.
+    code = found[1].replace(f'load_model("{details["name"]}")', f"load_model({str(folder.absolute())!r})")
+    try:
+        exec(compile(code, "README.md", "exec"), {"print": lambda *_: None})
+    except Exception as error:
+        raise ValueError(f"{folder}/README.md: its snippet fails ({first_line(error)}); {mend}") from error
+
+
+def _upload(folder, repository, private, tag, name):
+    """(commit, whether anything was changed)."""
+    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationDelete
+    from huggingface_hub import HfApi
+    from huggingface_hub import ModelCard
+
+    api = HfApi(library_name="keras-mpelu")
+    ModelCard.load(folder / "README.md").validate()  # before anything is made
+    api.create_repo(repository, private=private, exist_ok=True)
+    before = api.model_info(repository, files_metadata=True)
+    wanted = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    there = _sums(before)
+    operations = [
+        CommitOperationAdd(path_in_repo=file, path_or_fileobj=path)
+        for file, path in wanted.items()
+        if file not in there or not agrees(path, there[file])
+    ]
+    operations += [CommitOperationDelete(path_in_repo=file) for file in there if file not in {*wanted, *KEPT}]
+    commit = before.sha
+    if operations:
+        message = f"Publish {name}, {tag}"
+        commit = api.create_commit(repository, operations, commit_message=message, parent_commit=before.sha).oid
+    _check_arrived(api, repository, commit, wanted)
+
+    tagged = {reference.name: reference.target_commit for reference in api.list_repo_refs(repository).tags}
+    if tag not in tagged:
+        api.create_tag(repository, tag=tag, revision=commit)
+    elif tagged[tag] != commit:  # the same content, published once before
+        _check_arrived(api, repository, tagged[tag], wanted)
+    return commit, bool(operations) or tag not in tagged
+
+
+def _sums(information):
+    return {
+        file.rfilename: Sum("sha256", file.lfs.sha256) if file.lfs else Sum("git-sha1", file.blob_id)
+        for file in information.siblings
+    }
+
+
+def _check_arrived(api, repository, commit, wanted):
+    there = _sums(api.model_info(repository, revision=commit, files_metadata=True))
+    for file, path in wanted.items():
+        if file not in there or not agrees(path, there[file]):
+            raise OSError(f"{file} at commit {commit} of {repository} is not the one that was sent")
+
+
+def describe(publication, family):
+    """What to tell whoever published, with the line for the family's table."""
+    name = publication.repository.partition("/")[2]
+    lines = [f"checked: {check}" for check in publication.checks]
+    if publication.commit is None:
+        lines.append(f"dry run: would publish {publication.repository}, tag {publication.tag}")
+    else:
+        did = "published" if publication.changed else "nothing to do: already published as"
+        lines.append(f"{did} {endpoint()}/{publication.repository} at {publication.commit}, tag {publication.tag}")
+    lines.append(f'pin, for WEIGHTS in zoo/{family}.py: "{name}": "{publication.pin}",')
+    return "\n".join(lines)

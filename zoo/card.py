@@ -1,0 +1,139 @@
+"""Model cards: the head that the Hub reads, and the short card of anyone's saved model."""
+
+import pathlib
+import statistics
+
+from zoo.datasets import CIFAR
+from zoo.hub import SCHEME
+from zoo.hub import repository_of
+from zoo.registry import read_index
+
+DATASETS = {  # data set -> name in words
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "digits": "scikit-learn digits (8 x 8 images as 64 columns)",
+    "wine": "scikit-learn wine",
+    "breast_cancer": "scikit-learn breast cancer (Wisconsin diagnostic)",
+}
+
+
+def mean_and_spread(values):
+    """Mean and sample standard deviation (`None` for one value)."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def dataset_in_words(name):
+    return DATASETS.get(name, f"{name.removeprefix('uci/')} (UCI, the SNN authors' files)" if "uci/" in name else name)
+
+
+def card_head(details, name, tags=(), license=None):
+    """The YAML head of a card, between its lines of dashes.
+
+    Args:
+        details: What recipe.json holds: `data`, `results`, `feature_names`
+            and, for a fine-tuned model, `base_model`.
+        name: Name of the model.
+        tags: Tags beside the usual ones.
+        license: SPDX identifier in lower case, as the Hub wants it.
+    """
+    from huggingface_hub import ModelCardData
+
+    dataset = details.get("data", {}).get("name")
+    results = eval_results(details)
+    base = details.get("base_model")
+    if base in read_index()["models"]:
+        base = repository_of(base)
+    elif base and base.startswith(SCHEME):
+        base = base.removeprefix(SCHEME).partition("@")[0]
+    else:
+        base = None  # a path on somebody's disk, or an architecture: the Hub knows neither
+    head = ModelCardData(
+        library_name="keras",
+        license=license,
+        pipeline_tag=f"{_kind(details)}-classification" if results else None,
+        tags=["keras", "keras-mpelu", *tags],
+        datasets=[CIFAR[dataset].repo] if dataset in CIFAR else None,
+        metrics=["accuracy"] if results else None,
+        base_model=base,
+        base_model_relation="finetune" if base else None,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+    return f"---\n{head.to_yaml()}\n---\n"
+
+
+def eval_results(details):
+    """The figures as huggingface_hub's `EvalResult`s: the published seed, and the mean of several.
+
+    A data set of the Hub is named by its id, configuration and revision; any
+    other by our own name, since the Hub's format wants one.
+    """
+    from huggingface_hub import EvalResult
+
+    results, dataset = details.get("results", {}), details.get("data", {}).get("name")
+    if "top1" not in results or not dataset:
+        return []
+    facts = CIFAR.get(dataset)
+    where = {
+        "task_type": f"{_kind(details)}-classification",
+        "dataset_type": facts.repo if facts else pathlib.PurePath(dataset).name,
+        "dataset_name": dataset_in_words(dataset) if dataset in DATASETS or "uci/" in dataset else "own data",
+        "dataset_config": dataset if facts else None,
+        "dataset_split": "test" if "sha256" in details["data"] else "validation",
+        "dataset_revision": facts.revision if facts else None,
+        "metric_type": "accuracy",
+    }
+    seeds, by_seed = results["seeds"], results.get("top1_by_seed", [results["top1"]])
+    found = [EvalResult(**where, metric_value=results["top1"], metric_name=f"Top-1, seed {seeds[0]}")]
+    mean, spread = mean_and_spread(by_seed)
+    if spread is not None:
+        found.append(
+            EvalResult(
+                **where,
+                metric_value=mean,
+                metric_name=f"Top-1, mean of {len(seeds)} seeds",
+                metric_args={"seeds": list(seeds), "standard_deviation": spread},
+            )
+        )
+    return found
+
+
+def _kind(details):
+    return "tabular" if details.get("feature_names") else "image"
+
+
+def snippet(address, model_input, outputs):
+    """The first lines that a reader of the card needs; every card's are run by the tests."""
+    count = ", ".join(map(str, model_input))
+    if len(model_input) == 3:
+        inputs = f'inputs = np.zeros((2, {count}), "uint8")  # images: 0 to 255, height x width x channels'
+    else:
+        inputs = f'inputs = np.zeros((2, {count}), "float32")  # rows: the columns as they are in the data'
+    return (
+        f'```python\nimport numpy as np\nimport zoo\n\nmodel = zoo.load_model("{address}")\n{inputs}\n'
+        f"print(model.predict(inputs).shape)  # (2, {outputs})\n```\n"
+    )
+
+
+def short_card(model, name, details):
+    """The card that `zoo.save_model` writes where none is given."""
+    results, classes, base = details.get("results", {}), details.get("class_names", []), details.get("base_model")
+    lines = [
+        card_head(details, name, license=details.get("license")),
+        f"# {name}\n",
+        snippet(f"./{name}", model.input_shape[1:], model.output_shape[-1]),
+        f"Once uploaded, `hf://NAMESPACE/{name}` takes the place of `./{name}`. It needs keras-mpelu; after "
+        "`import keras_mpelu`, plain `keras.saving.load_model` reads the folder too.\n",
+        f"`{model.name}`, {model.count_params():,} parameters"
+        + (f", fine-tuned from `{base}`" if base and base not in read_index()["architectures"] else "")
+        + ".\n",
+    ]
+    if classes:
+        lines.append(f"Classes: {', '.join(map(str, classes[:100]))}{', ...' if len(classes) > 100 else ''}.\n")
+    if "top1" in results:
+        lines.append(
+            f"Top-1 accuracy {100 * results['top1']:.2f} % on {results['rows']:,} held-out rows; n = 1, so no spread "
+            "can be given.\n"
+        )
+    lines.append("## Limits\n\nKnows only the classes above, and only inputs like those that it was trained on.\n")
+    return "\n".join(lines)
