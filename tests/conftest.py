@@ -8,6 +8,19 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--update-snapshots", action="store_true", help="write tests/snapshots anew instead of comparing")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="takes long: give --slow"))
+
+
 @pytest.fixture(scope="session")
 def data_dir():
     """The folder of the real data, or a skip that says why (a failure where ZOO_REQUIRE_DATA is set, as in CI)."""

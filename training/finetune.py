@@ -15,6 +15,7 @@ from zoo.prediction import read_csv
 from zoo.prediction import read_image
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
+from zoo.pretrained import head_layers
 from zoo.pretrained import load_model
 from zoo.pretrained import save_model
 from zoo.registry import create_model
@@ -145,8 +146,10 @@ def _check_columns(name, data, columns, expected):
 
 def _reinitialise_head(model):
     """New head weights where the number of classes is the same but the classes are not."""
-    head = model.layers[-1]
-    head.set_weights([head.kernel_initializer(head.kernel.shape), head.bias_initializer(head.bias.shape)])
+    for layer in head_layers(model):
+        fresh = type(layer).from_config(layer.get_config())
+        fresh.build(layer.input.shape)
+        layer.set_weights(fresh.get_weights())
 
 
 def read_image_folders(folder, shape):
