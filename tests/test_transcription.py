@@ -22,7 +22,8 @@ class TorchMPELU(nn.Module):
         self.alpha, self.beta = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.ones(channels))
 
     def forward(self, x):
-        alpha, beta = self.alpha[:, None, None], self.beta[:, None, None]
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        alpha, beta = self.alpha.reshape(shape), self.beta.reshape(shape)
         return torch.clamp(x, min=0) + alpha * (torch.exp(beta * torch.clamp(x, max=0)) - 1)
 
 
@@ -317,9 +318,12 @@ IMAGE_NETWORKS = {
     "mpelu_onlypreact_resnet164": ({"depth": 20}, lambda: preact_resnet(20, 7, TorchMPELU, first_bn=False)),
     "elu_net11": ({}, lambda: elu_net11(7)),
     "prelu_nin": ({}, lambda: nin(7, nn.PReLU)),
-    "mpelu_nin": ({"input_shape": (28, 28, 3)}, lambda: nin(7, TorchMPELU)),
+    "mpelu_nin": ({"input_shape": (28, 30, 3)}, lambda: nin(7, TorchMPELU)),
     "prelu_small_plain15": ({}, lambda: plain_net(15, 7, nn.PReLU, norm=True, small=True)),
-    "mpelu_small_plain30": ({}, lambda: plain_net(30, 7, TorchMPELU, norm=False, small=True)),
+    "mpelu_small_plain30": (
+        {"depth": 18, "initializer": "he"},
+        lambda: plain_net(18, 7, TorchMPELU, norm=False, small=True),
+    ),
 }
 LARGE_NETWORKS = {
     "mpelu_nopre_resnet164": ({}, lambda: nopre_resnet(164, 7)),

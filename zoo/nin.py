@@ -17,8 +17,8 @@ Where the sources differ, the files: kernels are Gaussian of deviation 0.05
 (0.01 in the paper); alpha starts at 0.25 and beta at 1 (the text of section
 4.1 says both 0.25, the appendix 0.25 and 1, an older file 1 and 1).
 The files train on crops of 28 x 28 pixels; here any size goes, 32 x 32 by default.
-Caffe rounds the sizes of pooled maps up: on sides divisible by 4 that is "same"
-padding; on others the windows may lie a pixel apart. The paper's global
+Caffe rounds the sizes of pooled maps up and averages over the pixels that there are;
+on images of odd size the windows of the first pooling lie a pixel apart from Caffe's. The paper's global
 contrast normalisation and ZCA whitening are not in the model, which standardises per channel.
 """
 
@@ -93,12 +93,29 @@ def nin(
             )(x)
             x = act(x, prefix.replace("conv", "act") if channels else "classifier_act")
         if stack < 3:
-            pool = layers.MaxPooling2D if stack == 1 else layers.AveragePooling2D
-            x = pool(3, strides=2, padding="same", name=f"stack{stack}_pool")(x)
+            if stack == 1:
+                x = layers.MaxPooling2D(3, strides=2, padding="same", name="stack1_pool")(x)
+            else:
+                x = average_pool(x, "stack2")
             x = layers.Dropout(dropout, name=f"stack{stack}_drop")(x)
     x = layers.GlobalAveragePooling2D(dtype="float32", name="classifier_pool")(x)
     x = layers.Activation(classifier_activation, dtype="float32", name="classifier_output")(x)
     return functional_model(inputs, x, name)
+
+
+def average_pool(x, prefix):
+    """Means of windows of 3, stride 2, sizes rounded up, over the pixels that there are.
+
+    Not `padding="same"`: on PyTorch, Keras 3.15 repeats the edge there and counts it (keras-team/keras#23233).
+    """
+    sizes = [-(-(size - 3) // 2) + 1 for size in x.shape[1:3]]
+    missing = [2 * new + 1 - size for new, size in zip(sizes, x.shape[1:3], strict=True)]
+    x = layers.ZeroPadding2D(tuple((0, pad) for pad in missing), name=f"{prefix}_pad")(x)
+    x = layers.AveragePooling2D(3, strides=2, name=f"{prefix}_pool")(x)
+    # Zeros were counted: in the last row and column only.
+    rows, columns = ([1.0] * (new - 1) + [3 / (3 - pad)] for new, pad in zip(sizes, missing, strict=True))
+    scale = [[[row * column] for column in columns] for row in rows]
+    return layers.Rescaling(scale, name=f"{prefix}_pool_edges")(x)
 
 
 # Top-1 accuracy in the paper, Table 1, without and with augmentation. Its cells for ReLU and PReLU were not found.
