@@ -211,4 +211,4 @@ def jax_gradients(model, x, y):
 def torch_gradients(model, x, y):
     loss = cross_entropy(y, model(x, training=True))
     loss.backward()
-    return float(loss), [weight.value.grad for weight in model.trainable_weights]
+    return float(loss.detach()), [weight.value.grad for weight in model.trainable_weights]
