@@ -21,11 +21,14 @@ MODULES = [
     "training.augmentation",
     "training.optimizer",
     "training.recipes",
+    "zoo.activations",
     "zoo.datasets",
     "zoo.evaluation",
     "zoo.pretrained",
     "zoo.registry",
+    "zoo.residual",
     "zoo.snn",
+    "zoo.spatial_pyramid",
 ]
 README = (ROOT / "README.md").read_text()
 

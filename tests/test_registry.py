@@ -1,6 +1,8 @@
 """Every architecture builds as the papers say, and the index says the same."""
 
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -9,65 +11,166 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.index import trainable_parameters
 from zoo.registry import FAMILIES
 from zoo.registry import INDEX
 from zoo.registry import architectures
 
-DEEP = ("1001",)  # built only where depth is what is tested
+# Trainable parameters at 10 classes, from the papers, their authors' code and the arithmetic of their layer tables.
+# The index is compared with the built networks in test_architectures.py.
+PARAMETERS = {
+    "relu_resnet20": 269_722,
+    "relu_resnet32": 464_154,
+    "relu_resnet44": 658_586,
+    "relu_resnet56": 853_018,
+    "relu_resnet110": 1_727_962,
+    "relu_resnet1202": 19_421_274,
+    "elu_resnet56": 853_018,
+    "mpelu_resnet20": 271_098,
+    "mpelu_resnet32": 466_426,
+    "mpelu_resnet44": 661_754,
+    "mpelu_resnet56": 857_082,
+    "mpelu_resnet110": 1_736_058,
+    "mpelu_resnet1202": 19_510_906,
+    "mpelu_b_resnet20": 271_098,
+    "mpelu_b_resnet110": 1_736_058,
+    "mpelu_b_resnet1202": 19_510_906,
+    "mpelu_nonbottleneck_resnet20": 270_426,
+    "mpelu_nonbottleneck_resnet32": 465_306,
+    "mpelu_nonbottleneck_resnet44": 660_186,
+    "mpelu_nonbottleneck_resnet56": 855_066,
+    "mpelu_nonbottleneck_resnet110": 1_732_026,
+    "mpelu_nonbottleneck_resnet1202": 19_466_106,
+    "relu_preact_resnet164": 1_703_258,
+    "relu_preact_resnet1001": 10_327_706,
+    "mpelu_preact_resnet164": 1_727_482,
+    "mpelu_preact_resnet1001": 10_476_922,
+    "mpelu_onlypreact_bn_resnet164": 1_727_962,
+    "mpelu_onlypreact_resnet164": 1_711_834,
+    "mpelu_nopre_resnet164": 1_696_250,
+    "mpelu_nopre_resnet1001": 10_279_034,
+    "mpelu025_nopre_resnet164": 1_696_250,
+    "mpelu_nopre_endbn_resnet164": 1_712_378,
+    "mpelu_nopre_nobranchbn_resnet164": 1_688_186,
+    "mpelu_nopre_nobn1_resnet164": 1_696_218,
+    "mpelu_nopre_nobn1_nobnend_resnet164": 1_695_706,
+    "shah_elu_resnet20": 269_018,
+    "shah_elu_resnet32": 463_002,
+    "shah_elu_resnet44": 656_986,
+    "shah_elu_resnet56": 850_970,
+    "shah_elu_resnet110": 1_723_898,
+    "shah_elu_final_resnet110": 1_723_898,
+    "elu_net11": 1_641_938,
+    "elu_net18": 39_226_634,
+    "relu_nin": 966_986,
+    "prelu_nin": 968_404,
+    "mpelu_nin": 969_822,
+}
+AT_THE_DEFAULT_CLASSES = {
+    "mpelu_nopre_resnet164": 1_719_380,
+    "mpelu_nopre_resnet1001": 10_302_164,
+    "elu_net11": 1_669_028,
+    "elu_net18": 39_330_404,
+    "relu_plain15": 111_956_456,
+    "elu_plain15": 111_956_456,
+    "relu_plain30": 115_892_456,
+    "elu_plain30": 115_892_456,
+    "elu_plain52": 121_665_256,
+    # MPELU: alpha and beta for 64 + 4 * 128 + 7 * 256 maps and 2 * 4096 units more; PReLU: alpha only.
+    "mpelu_plain15": 111_956_456 + 2 * 10_560,
+    "prelu_plain15": 111_956_456 + 10_560,
+}
 
 
-def parameters(model):
-    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+def per_class(name):
+    """Weights of one more class, by its features: inputs, a bias, and in Network in Network the last activation's."""
+    if name.endswith("_nin"):
+        return 193 + {"relu": 0, "elu": 0, "prelu": 1, "mpelu": 2}[name.partition("_")[0]]
+    family = zoo.model_info(name)["family"]
+    return {"resnet": 64, "elu_resnet": 64, "preact": 256, "nopre": 256}.get(
+        family, {"11": 300, "18": 1152}.get(name[-2:])
+    ) + 1
 
 
-# From shared facts of the papers (He et al., 2016; Li et al., 2018, Table 12 and the authors' code).
-@pytest.mark.parametrize(
-    ("name", "num_classes", "expected"),
-    [
-        ("relu_resnet20", 10, 269_722),
-        ("relu_resnet32", 10, 464_154),
-        ("relu_resnet44", 10, 658_586),
-        ("elu_resnet56", 10, 853_018),
-        ("mpelu_resnet20", 10, 271_098),
-        ("mpelu_resnet56", 10, 857_082),
-        ("mpelu_resnet110", 10, 1_736_058),
-        ("mpelu_nopre_resnet164", 10, 1_696_250),
-        ("mpelu_nopre_resnet164", 100, 1_719_380),
-        ("mpelu025_nopre_resnet164", 100, 1_719_380),
-    ],
-)
-def test_parameters_are_the_papers(name, num_classes, expected):
-    assert parameters(zoo.create_model(name, num_classes=num_classes)) == expected
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_the_papers(name):
+    assert zoo.model_info(name)["num_classes"] == 100
+    assert zoo.model_info(name)["parameters"] - 90 * per_class(name) == PARAMETERS[name]
 
 
-def test_depth_1001_at_both_class_counts():
-    model = zoo.create_model("mpelu_nopre_resnet1001", num_classes=10)
-    assert parameters(model) == 10_279_034
-    assert sum(layer.name.endswith(tuple(f"act{n}" for n in ("", 1, 2))) for layer in model.layers) == 668
-    assert zoo.model_info("mpelu_nopre_resnet1001")["parameters"] == 10_302_164
+@pytest.mark.parametrize("name", AT_THE_DEFAULT_CLASSES)
+def test_parameters_are_the_papers_at_the_default_classes(name):
+    assert zoo.model_info(name)["parameters"] == AT_THE_DEFAULT_CLASSES[name]
+
+
+@pytest.mark.parametrize("name", ["relu_resnet20", "mpelu_nin", "elu_net11"])
+def test_the_number_of_classes_changes_the_head_only(name):
+    assert trainable_parameters(zoo.create_model(name, num_classes=10)) == PARAMETERS[name]
+
+
+def test_option_b_adds_two_convolutions_and_their_norms():
+    model = zoo.create_model("relu_resnet20", num_classes=10, shortcut="B")
+    kernels = [layer.kernel for layer in model.layers if layer.name.endswith("shortcut_conv")]
+    assert sum(int(np.prod(kernel.shape)) for kernel in kernels) == 2560
+    assert trainable_parameters(model) == 269_722 + 2560 + 2 * (32 + 64)
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("relu_resnet20", 40_551_040),
+        ("relu_resnet110", 252_887_680),
         ("mpelu_resnet110", 252_887_680),
+        ("relu_preact_resnet164", 244_500_992),
         ("mpelu_nopre_resnet164", 244_500_992),
         ("mpelu_nopre_resnet1001", 1_487_849_984),
     ],
 )
 def test_multiply_accumulates_at_ten_classes(name, expected):
-    features = {"mpelu_nopre_resnet164": 256, "mpelu_nopre_resnet1001": 256}.get(name, 64)
-    assert zoo.model_info(name)["macs"] - 90 * features == expected
+    assert zoo.model_info(name)["macs"] - 90 * (per_class(name) - 1) == expected
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.list_models() if not name.endswith(DEEP)])
-def test_index_is_up_to_date(name):
-    model = zoo.create_model(name)
-    info = zoo.model_info(name)
-    assert info["parameters"] == parameters(model), "run `python -m zoo index`"
-    assert info["input_shape"] == list(model.input_shape[1:])
-    assert all(layer.name.rstrip("0123456789_") not in ("conv2d", "dense", "add") for layer in model.layers)
+@pytest.mark.parametrize("name, last", [("mpelu_plain15", 21), ("elu_plain30", 36), ("elu_plain52", 58)])
+def test_maps_of_the_plain_networks_have_the_sizes_of_the_authors_files(name, last):
+    """With Caffe's rounding; read from the snapshot, which test_architectures.py compares with the network."""
+    text = pathlib.Path(__file__).with_name("snapshots").joinpath(f"{name}.txt").read_text()
+    sizes = [int(size) for size in re.findall(r"^Conv2D .* -> \((\d+),", text, flags=re.MULTILINE)]
+    assert sizes == [109, 36, 37, 36, 37, 18, 19, 18, 19, 18, 19, *range(20, last)]
+    assert "Concatenate pyramid <- [-4, -3, -2, -1] -> (21760,)" in text
+
+
+def test_dropout_of_the_elu_networks():
+    def rates(**options):
+        model = zoo.create_model("elu_net11", **options)
+        return {layer.name: layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)}
+
+    assert rates() == {
+        "stack2_drop": 0.1,
+        "stack3_drop": 0.2,
+        "stack4_drop": 0.3,
+        "stack5_drop": 0.4,
+        "stack6_drop": 0.5,
+    }
+    assert rates(dropout=(0.5,)) == {"stack1_drop": 0.5}
+    inside = rates(dropout=(0, 0.15), dropout_in_stacks=True)
+    assert inside == {"stack2_drop1": 0.15, "stack2_drop": 0.15}
+
+
+@pytest.mark.parametrize(
+    "name, depth", [("relu_resnet20", 20), ("mpelu_preact_resnet164", 29), ("shah_elu_resnet20", 20)]
+)
+def test_stochastic_depth_drops_branches_more_often_with_depth(name, depth):
+    model = zoo.create_model(name, depth=depth, stochastic_depth=0.5)
+    drops = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    np.testing.assert_allclose([drop.rate for drop in drops], 0.5 * np.arange(1, 10) / 9)
+    x = np.ones((2000, 2, 2, 3), "float32")
+    y = keras.ops.convert_to_numpy(drops[3](x, training=True))
+    first = y[:, :1, :1, :1]
+    np.testing.assert_array_equal(y, np.broadcast_to(first, y.shape))  # a branch is there or not, whole, by image
+    rate = drops[3].rate
+    np.testing.assert_allclose(np.unique(first), [0, 1 / (1 - rate)], rtol=1e-6)
+    assert abs((first == 0).mean() - rate) < 4 * (rate * (1 - rate) / 2000) ** 0.5
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(drops[3](x, training=False)), x)
 
 
 def test_index_has_every_architecture_and_weight():
@@ -80,7 +183,7 @@ def test_index_has_every_architecture_and_weight():
 
 
 def test_list_models_matches_patterns_in_natural_order():
-    assert zoo.list_models("relu_resnet*") == [f"relu_resnet{depth}" for depth in (20, 32, 44, 56, 110)]
+    assert zoo.list_models("relu_resnet*") == [f"relu_resnet{depth}" for depth in (20, 32, 44, 56, 110, 1202)]
     assert zoo.list_models("nothing*") == []
     assert "mpelu_resnet20.cifar100" in zoo.list_models("*.cifar100", pretrained=True)
 
@@ -132,6 +235,25 @@ def test_signal_keeps_its_moments_through_a_deep_mlp():
         (lambda: zoo.create_model("mpelu_resnet20", activation="gelu"), "relu, elu, mpelu"),
         (lambda: zoo.create_model("mpelu_resnet20", widht=3), "no option 'widht'"),
         (lambda: zoo.create_model("mpelu_resnet20", input_shape=(2, 32, 3)), "4 x 4"),
+        (lambda: zoo.create_model("mpelu_b_resnet20", activation="elu"), "for activation='mpelu'"),
+        (lambda: zoo.create_model("mpelu_resnet20", after_addition="relu"), "near_identity, none"),
+        (lambda: zoo.create_model("mpelu_resnet20", shortcut="C"), "'A' or 'B'"),
+        (lambda: zoo.create_model("mpelu_resnet20", stochastic_depth=1), "below 1"),
+        (lambda: zoo.create_model("relu_resnet20", alpha=0.5), "relu has no alpha"),
+        (lambda: zoo.create_model("mpelu_nopre_resnet110"), "mpelu_nopre_resnet1001"),
+        (lambda: zoo.create_model("mpelu_preact_resnet164", depth=100), "9n\\+2"),
+        (lambda: zoo.create_model("mpelu_preact_resnet164", input_shape=(3, 3, 3)), "4 x 4"),
+        (lambda: zoo.create_model("shah_elu_resnet20", depth=100), "6n\\+2"),
+        (lambda: zoo.create_model("elu_net11", depth=15), "11 or 18"),
+        (lambda: zoo.create_model("elu_net11", input_shape=(28, 28, 3)), "32 x 32"),
+        (lambda: zoo.create_model("elu_net11", dropout=(0, 0, 0, 0, 0, 0, 0.5)), "6 stacks"),
+        (lambda: zoo.create_model("elu_net15", input_shape=(64, 64, 3)), "128 x 128"),
+        (lambda: zoo.create_model("mpelu_nin", input_shape=(2, 2, 3)), "4 x 4"),
+        (lambda: zoo.create_model("mpelu_nin", activation="selu"), "mpelu, prelu"),
+        (lambda: zoo.create_model("mpelu_plain15", depth=14), "15 or more"),
+        (lambda: zoo.create_model("mpelu_plain15", initializer="lsuv"), "taylor, he, gaussian"),
+        (lambda: zoo.create_model("mpelu_plain15", input_shape=(64, 64, 3)), "79 x 79"),
+        (lambda: zoo.create_model("mpelu_small_plain15", input_shape=(16, 16, 3)), "17 x 17"),
         (lambda: zoo.create_model("snn_mlp4", form="diamond"), "rectangular"),
         (lambda: zoo.create_model("snn_mlp4", dropout=1.0), "below 1"),
         (lambda: zoo.create_model("snn_mlp4", num_features=3, mean=[1.0, 2.0]), "one value per column"),

@@ -14,6 +14,7 @@ from zoo.evaluation import evaluate
 from zoo.prediction import details_of
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
+from zoo.pretrained import head_layers
 from zoo.pretrained import load_model
 from zoo.pretrained import save_model
 from zoo.registry import create_model
@@ -134,5 +135,7 @@ def _check_columns(name, data, columns, expected):
 
 def _reinitialise_head(model):
     """New head weights where the number of classes is the same but the classes are not."""
-    head = model.layers[-1]
-    head.set_weights([head.kernel_initializer(head.kernel.shape), head.bias_initializer(head.bias.shape)])
+    for layer in head_layers(model):
+        fresh = type(layer).from_config(layer.get_config())
+        fresh.build(layer.input.shape)
+        layer.set_weights(fresh.get_weights())

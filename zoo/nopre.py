@@ -1,8 +1,8 @@
 """MPELU residual networks without pre-activation ("nopre"), bottleneck units.
 
-Li et al., 2018 (https://arxiv.org/abs/1606.00305), Fig. 5d, layer by layer
-after the authors' Torch code. Depth 9n+2, stages of n units with 64, 128 and
-256 output channels:
+Li et al., 2018 (https://arxiv.org/abs/1606.00305), Fig. 5c, 5d and 5e and the
+variants of Table 11, layer by layer after the authors' Torch code of Fig. 5d.
+Depth 9n+2, stages of n units with 64, 128 and 256 output channels:
 
     stem   conv 3x3, 16 -> BN -> MPELU
     unit   conv 1x1 (stride here) -> BN -> MPELU -> conv 3x3 -> BN -> MPELU
@@ -14,26 +14,42 @@ batch norm. Every convolution, also the first, is initialised by MPELUNormal in
 mode "fan_out": the paper's equation 22 says fan in, its residual-network code
 fan out; this follows the code that gave the numbers.
 
-Trainable parameters at 10 classes: 1,696,250 at depth 164 and 10,279,034 at
-1001 (1.696 M and 10.28 M in the paper, Table 12); at 100: 1,719,380 and
-10,302,164. `mpelu025_*` starts from alpha = 0.25, the paper's other choice.
+| names, trainable parameters at 10 classes, depths 164 and 1001 | | |
+|---|---|---|
+| `mpelu_nopre_resnet*`: Fig. 5d, "nopre" | 1,696,250 | 10,279,034 |
+| `mpelu025_nopre_resnet*`: the same from alpha = 0.25, the paper's other choice | 1,696,250 | 10,279,034 |
+| `mpelu_nopre_endbn_resnet*`: Fig. 5c, batch norm after the last convolution of a branch too | 1,712,378 | 10,378,490 |
+| `mpelu_nopre_nobranchbn_resnet*`: Fig. 5e, no batch norm in the branches | 1,688,186 | 10,229,306 |
+| `mpelu_nopre_nobn1_resnet*`: 5d without the stem's batch norm, BN1 | 1,696,218 | 10,279,002 |
+| `mpelu_nopre_nobn1_nobnend_resnet*`: 5d without BN1 and the head's, BNend | 1,695,706 | 10,278,490 |
+
+The paper (Table 12) has 1.696 M and 10.28 M. At 100 classes 23,130 more each.
+In training, by the paper: 5d is best; 5c needs a warm-up; 5e and the last
+diverge at a learning rate of 0.1.
 """
 
-import keras
 from keras import layers
 
-from keras_mpelu import MPELU
-from keras_mpelu import MPELUNormal
+from zoo.activations import Activation
 from zoo.image_model import CIFAR100_MEAN
 from zoo.image_model import CIFAR100_STD
 from zoo.image_model import image_input
 from zoo.image_model import image_model
 from zoo.registry import register_models
+from zoo.residual import drop_branch
+from zoo.residual import residual_units
+
+KINDS = {
+    "mpelu_nopre": {},
+    "mpelu025_nopre": {"alpha": 0.25},
+    "mpelu_nopre_endbn": {"branch_end_norm": True},
+    "mpelu_nopre_nobranchbn": {"branch_norms": False},
+    "mpelu_nopre_nobn1": {"stem_norm": False},
+    "mpelu_nopre_nobn1_nobnend": {"stem_norm": False, "head_norm": False},
+}
 
 VARIANTS = {
-    f"{prefix}_nopre_resnet{depth}": {"depth": depth, "alpha": alpha}
-    for prefix, alpha in (("mpelu", 1.0), ("mpelu025", 0.25))
-    for depth in (164, 1001)
+    f"{kind}_resnet{depth}": {"depth": depth, **options} for kind, options in KINDS.items() for depth in (164, 1001)
 }
 
 
@@ -41,6 +57,11 @@ VARIANTS = {
 def nopre_resnet(
     depth,
     alpha=1.0,
+    stem_norm=True,
+    branch_norms=True,
+    branch_end_norm=False,
+    head_norm=True,
+    stochastic_depth=0.0,
     num_classes=100,
     classifier_activation="softmax",
     input_shape=(32, 32, 3),
@@ -53,6 +74,12 @@ def nopre_resnet(
     Args:
         depth: Weighted layers, 9n+2.
         alpha: Initial alpha of every MPELU; beta starts at 1.
+        stem_norm: Batch norm in the stem (the paper's BN1).
+        branch_norms: Batch norm before the two MPELUs of a branch.
+        branch_end_norm: Batch norm after the last convolution of a branch.
+        head_norm: Batch norm in the head (BNend).
+        stochastic_depth: Rate at which the last unit's branch is dropped in
+            training; the others' grow linearly up to it. 0 adds no layer.
         num_classes: Size of the classifier.
         classifier_activation: `"softmax"`, or `None` for logits.
         input_shape: Height, width and channels; at least 4 x 4.
@@ -70,8 +97,8 @@ def nopre_resnet(
         ValueError: the depth is not 9n+2, or the image is too small for the
             strides.
     """
-    if depth < 11 or (depth - 2) % 9:
-        raise ValueError(f"a bottleneck CIFAR ResNet has depth 9n+2 (29, 56, 164, 1001, ...); received {depth!r}")
+    units = residual_units(depth, convolutions=3)
+    mpelu = Activation("mpelu", alpha)
     inputs, x = image_input(input_shape, mean, std)
 
     def conv(x, channels, size, stride, name):
@@ -81,35 +108,46 @@ def nopre_resnet(
             strides=stride,
             padding="same",  # strides are on 1x1 kernels only, where padding is none
             use_bias=False,
-            kernel_initializer=MPELUNormal(alpha=alpha, mode="fan_out"),
+            kernel_initializer=mpelu.kernel_initializer("fan_out"),
             name=name,
         )
         return layer(x)
 
-    def bn_mpelu(x, prefix, number=""):
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{prefix}_bn{number}")(x)
-        return MPELU(alpha_initializer=keras.initializers.Constant(alpha), name=f"{prefix}_act{number}")(x)
+    def bn(x, name):
+        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
-    x = bn_mpelu(conv(x, 16, 3, 1, "stem_conv"), "stem")
-    for stage, channels in enumerate((16, 32, 64), start=1):
-        for unit in range(1, (depth - 2) // 9 + 1):
-            prefix = f"stage{stage}_unit{unit}"
-            stride = 2 if stage > 1 and unit == 1 else 1
-            shortcut = conv(x, 4 * channels, 1, stride, f"{prefix}_shortcut_conv") if unit == 1 else x
-            x = bn_mpelu(conv(x, channels, 1, stride, f"{prefix}_conv1"), prefix, 1)
-            x = bn_mpelu(conv(x, channels, 3, 1, f"{prefix}_conv2"), prefix, 2)
-            x = conv(x, 4 * channels, 1, 1, f"{prefix}_conv3")
-            x = layers.Add(name=f"{prefix}_add")([x, shortcut])
-    x = bn_mpelu(x, "head")
+    def bn_mpelu(x, norm, prefix, number=""):
+        x = bn(x, f"{prefix}_bn{number}") if norm else x
+        return mpelu(x, f"{prefix}_act{number}")
+
+    x = bn_mpelu(conv(x, 16, 3, 1, "stem_conv"), stem_norm, "stem")
+    for unit in units:
+        prefix, channels, stride = unit.prefix, unit.channels, unit.stride
+        shortcut = conv(x, 4 * channels, 1, stride, f"{prefix}_shortcut_conv") if unit.first else x
+        x = bn_mpelu(conv(x, channels, 1, stride, f"{prefix}_conv1"), branch_norms, prefix, 1)
+        x = bn_mpelu(conv(x, channels, 3, 1, f"{prefix}_conv2"), branch_norms, prefix, 2)
+        x = conv(x, 4 * channels, 1, 1, f"{prefix}_conv3")
+        x = bn(x, f"{prefix}_bn3") if branch_end_norm else x
+        x = drop_branch(x, stochastic_depth, unit)
+        x = layers.Add(name=f"{prefix}_add")([x, shortcut])
+    x = bn_mpelu(x, head_norm, "head")
     return image_model(inputs, x, num_classes, classifier_activation, name)
 
 
-# Top-1 accuracy in the paper, Table 12: mean of 5 runs, standard deviation, best.
+# Top-1 accuracy in the paper. Tagged "-dagger": Table 12, its recipe marked with a dagger, mean +- standard deviation
+# (best) of 5 runs. The others: Table 11 and the text, mean (best) with the default recipe.
 PAPER = {
+    "mpelu_nopre_resnet164.cifar10-dagger": "0.9533 +- 0.0006 (best 0.9542)",
     "mpelu_nopre_resnet164.cifar100-dagger": "0.7822 +- 0.0033 (best 0.7865)",
+    "mpelu_nopre_resnet1001.cifar10-dagger": "0.9622 +- 0.0016 (best 0.9637)",
     "mpelu_nopre_resnet1001.cifar100-dagger": "0.8092 +- 0.0016 (best 0.8104)",
+    "mpelu025_nopre_resnet164.cifar10": "0.9496 (best 0.9513)",
+    "mpelu025_nopre_resnet164.cifar10-dagger": "0.9547 +- 0.0012 (best 0.9557)",
+    "mpelu025_nopre_resnet164.cifar100": "0.7671",
     "mpelu025_nopre_resnet164.cifar100-dagger": "0.7812 +- 0.0019 (best 0.7831)",
+    "mpelu025_nopre_resnet1001.cifar10-dagger": "0.9629 +- 0.0011 (best 0.9643)",
     "mpelu025_nopre_resnet1001.cifar100-dagger": "0.8102 +- 0.0019 (best 0.8119)",
+    "mpelu_nopre_nobn1_resnet164.cifar10": "0.9471",
 }
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.

@@ -106,7 +106,10 @@ def load_model(
         version = keras.__version__
         raise ValueError(f"{folder} is not a model that Keras {version} can load: {first_line(error)}") from error
     if features:
-        return functional_model(_inputs(model), _head(model).input, f"{model.name}_features")
+        outputs = head_layers(model)[0].input
+        if len(outputs.shape) == 4:  # a network that classifies a map before it pools it
+            outputs = keras.layers.GlobalAveragePooling2D(name="features")(outputs)
+        return functional_model(_inputs(model), outputs, f"{model.name}_features")
     model = _with_head(model, num_classes, classifier_activation)
     if compile:
         compile_for_finetuning(model)
@@ -129,7 +132,7 @@ def ends_in_softmax(model):
 
 def with_logits(model):
     """The model without its final softmax; any other model as it is."""
-    if isinstance(model.layers[-1], keras.layers.Dense) and ends_in_softmax(model):
+    if ends_in_softmax(model) and _head_start(model) is not None:
         return _with_head(model, None, None)
     return model
 
@@ -143,35 +146,55 @@ def _outputs(model):
     return model.outputs[0] if len(model.outputs) == 1 else model.outputs
 
 
-def _head(model):
-    head = model.layers[-1]
-    if not isinstance(head, keras.layers.Dense):
+def _head_start(model):
+    """Index of the first layer of the classifier, or `None`: a Dense at the end, else the layer of that name."""
+    if isinstance(model.layers[-1], keras.layers.Dense):
+        return len(model.layers) - 1
+    return next((index for index, layer in enumerate(model.layers) if layer.name == "classifier"), None)
+
+
+def head_layers(model):
+    """The layers of the classifier, in order: one Dense, or in Network in Network a convolution and what follows it.
+
+    Raises:
+        ValueError: the model has no such head.
+    """
+    start = _head_start(model)
+    if start is None:
+        last = model.layers[-1]
         raise ValueError(
-            f"model {model.name!r} ends in a {type(head).__name__} layer {head.name!r}, not in a Dense classifier; "
+            f"model {model.name!r} ends in a {type(last).__name__} layer {last.name!r}, not in a Dense classifier; "
             "load it without num_classes, classifier_activation or features"
         )
-    return head
+    return model.layers[start:]
 
 
 def _with_head(model, num_classes, classifier_activation):
     """The model with the asked head: its own, or a new one for other classes or another activation."""
     if num_classes is None and classifier_activation == OWN:
         return model
-    head = _head(model)
-    wanted = head.activation if classifier_activation == OWN else keras.activations.get(classifier_activation)
+    head = head_layers(model)
+    own_classes = model.output_shape[-1]
     if num_classes is None:
-        num_classes = head.units
+        num_classes = own_classes
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes is an integer of 1 or more; received {num_classes!r}")
-    config = {**head.get_config(), "units": num_classes, "activation": keras.activations.serialize(wanted)}
-    new_head = type(head).from_config(config)
-    outputs = new_head(head.input)
-    if num_classes == head.units:
-        new_head.set_weights(head.get_weights())
-    else:
-        new = ", ".join(f"{w.path} {tuple(w.shape)}" for w in new_head.weights)
-        kept = len(model.weights) - len(head.weights)
-        print(f"{model.name}: new head for {num_classes} classes; new weights: {new}; {kept} kept", file=sys.stderr)
+    outputs = head[0].input
+    new = []
+    for layer in head:
+        config = layer.get_config()
+        config.update({size: num_classes for size in ("units", "filters") if size in config})
+        if layer is head[-1] and classifier_activation != OWN:
+            config["activation"] = keras.activations.serialize(keras.activations.get(classifier_activation))
+        new_layer = type(layer).from_config(config)
+        outputs = new_layer(outputs)
+        if num_classes == own_classes:
+            new_layer.set_weights(layer.get_weights())
+        new += new_layer.weights
+    if num_classes != own_classes:
+        names = ", ".join(f"{w.path} {tuple(w.shape)}" for w in new)
+        kept = len(model.weights) - len(new)
+        print(f"{model.name}: new head for {num_classes} classes; new weights: {names}; {kept} kept", file=sys.stderr)
     return functional_model(_inputs(model), outputs, model.name)
 
 

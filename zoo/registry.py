@@ -9,7 +9,7 @@ import json
 import pathlib
 
 # One module per family. A new family is its file and its name here.
-FAMILIES = ("resnet", "nopre", "snn")
+FAMILIES = ("resnet", "preact", "nopre", "elu_resnet", "elu_net", "nin", "plain", "snn")
 
 INDEX = pathlib.Path(__file__).with_name("index.json")
 

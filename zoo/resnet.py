@@ -1,4 +1,4 @@
-"""CIFAR residual networks of basic blocks, with ReLU, ELU or MPELU.
+"""CIFAR residual networks of basic blocks, with any of the activations.
 
 He et al., 2016 (https://arxiv.org/abs/1512.03385), section 4.2, in the form of
 fb.resnet.torch on which Li et al., 2018 (https://arxiv.org/abs/1606.00305)
@@ -6,34 +6,51 @@ built: depth 6n+2, stages of n units with 16, 32 and 64 channels, option-A
 shortcuts (subsample, then zero channels: no parameters), batch norm after
 every convolution, activation after the addition.
 
-`mpelu_*` is "MPELU ResNet (A)" of the paper's Table 9: every ReLU becomes an
-MPELU with alpha = beta = 1, nothing else changes. `elu_*` is its ELU row, which
-keeps batch norm (Shah et al.'s ELU-ResNet is another network).
+| names | paper |
+|---|---|
+| `relu_resnet*` | He et al., Table 6; Li et al., Fig. 4a |
+| `elu_resnet*` | Li et al., Table 9: ELU for ReLU, batch norm kept (Shah et al.'s ELU-ResNet is `zoo/elu_resnet.py`) |
+| `mpelu_resnet*` | "MPELU ResNet (A)" of Table 9: MPELU for ReLU, alpha = beta = 1 |
+| `mpelu_b_resnet*` | "(B)": those after an addition start at alpha 98, beta 0.01, near the identity |
+| `mpelu_nonbottleneck_resnet*` | Fig. 4b, Table 10: no activation after the additions |
+
+Where the paper is silent: the stem's MPELU of (B) starts as in (A), for it
+follows no addition. Fig. 4b has option-A shortcuts and nothing between the
+last addition and the pooling; it starts from alpha 1, and the paper's other
+choice is the override `alpha=0.25`. Kernels are initialised by the mode "fan_out" of
+the authors' residual networks. Option B puts a 1x1 convolution with batch norm
+where the size changes, as in fb.resnet.torch.
+
 Parameters at 10 classes: relu 269,722 at depth 20 (0.27 M in He et al.,
-Table 6) to 1,727,962 at 110; mpelu 271,098 to 1,736,058.
+Table 6) to 1,727,962 at 110 and 19,421,274 at 1202 (19.4 M); mpelu, (A) and
+(B), 271,098 to 1,736,058 and 19,510,906; Fig. 4b 270,426 to 1,732,026 and
+19,466,106. Option B adds 2,560 for the convolutions and 192 for their norms.
 """
 
 from keras import layers
 
-from keras_mpelu import MPELU
-from keras_mpelu import MPELUNormal
+from zoo.activations import Activation
 from zoo.image_model import CIFAR100_MEAN
 from zoo.image_model import CIFAR100_STD
 from zoo.image_model import image_input
 from zoo.image_model import image_model
 from zoo.registry import register_models
+from zoo.residual import drop_branch
+from zoo.residual import residual_units
+from zoo.residual import subsample_and_pad
 
-# activation -> (layer, alpha of MPELUNormal): alpha 0 is He's initialisation.
-ACTIVATIONS = {
-    "relu": (layers.ReLU, 0.0),
-    "elu": (layers.ELU, 1.0),
-    "mpelu": (MPELU, 1.0),
+KINDS = {
+    "relu": {"activation": "relu"},
+    "elu": {"activation": "elu"},
+    "mpelu": {"activation": "mpelu"},
+    "mpelu_b": {"activation": "mpelu", "after_addition": "near_identity"},
+    "mpelu_nonbottleneck": {"activation": "mpelu", "after_addition": "none"},
 }
 
 VARIANTS = {
-    f"{activation}_resnet{depth}": {"depth": depth, "activation": activation}
-    for activation in ACTIVATIONS
-    for depth in (20, 32, 44, 56, 110)
+    f"{kind}_resnet{depth}": {"depth": depth, **options}
+    for kind, options in KINDS.items()
+    for depth in (20, 32, 44, 56, 110, 1202)
 }
 
 
@@ -41,6 +58,10 @@ VARIANTS = {
 def resnet(
     depth,
     activation,
+    alpha=None,
+    after_addition="activation",
+    shortcut="A",
+    stochastic_depth=0.0,
     num_classes=100,
     classifier_activation="softmax",
     input_shape=(32, 32, 3),
@@ -52,7 +73,15 @@ def resnet(
 
     Args:
         depth: Weighted layers, 6n+2.
-        activation: `"relu"`, `"elu"` or `"mpelu"`.
+        activation: `"relu"`, `"elu"`, `"mpelu"`, `"prelu"` or `"leaky_relu"`.
+        alpha: Initial alpha, or slope; `None` is 1 for ELU and MPELU, 0.25 for
+            PReLU and leaky ReLU.
+        after_addition: `"activation"`; `"near_identity"`, an MPELU that
+            starts at alpha 98, beta 0.01; or `"none"`.
+        shortcut: Where the size changes: `"A"`, subsampling and zero channels,
+            or `"B"`, a 1x1 convolution with batch norm.
+        stochastic_depth: Rate at which the last unit's branch is dropped in
+            training; the others' grow linearly up to it. 0 adds no layer.
         num_classes: Size of the classifier.
         classifier_activation: `"softmax"`, or `None` for logits.
         input_shape: Height, width and channels; at least 4 x 4.
@@ -67,62 +96,64 @@ def resnet(
         `(batch, num_classes)`.
 
     Raises:
-        ValueError: the depth is not 6n+2, the activation is unknown, or the
-            image is too small for the strides.
+        ValueError: the depth is not 6n+2, an option is unknown or contradicts
+            another, or the image is too small for the strides.
     """
-    if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"a basic-block CIFAR ResNet has depth 6n+2 (20, 32, 44, 56, 110, ...); received {depth!r}")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}; received {activation!r}")
-    activation_layer, alpha = ACTIVATIONS[activation]
+    units = residual_units(depth, convolutions=2)
+    act = Activation(activation, alpha)
+    act_after = {"activation": act, "near_identity": Activation("mpelu", alpha=98, beta=0.01), "none": None}
+    if after_addition not in act_after:
+        raise ValueError(f"after_addition is one of {', '.join(act_after)}; received {after_addition!r}")
+    if after_addition == "near_identity" and activation != "mpelu":
+        raise ValueError(f"after_addition='near_identity' is for activation='mpelu'; received {activation!r}")
+    if shortcut not in ("A", "B"):
+        raise ValueError(f"shortcut is 'A' or 'B'; received {shortcut!r}")
+    act_after = act_after[after_addition]
     inputs, x = image_input(input_shape, mean, std)
 
-    def conv_bn(x, channels, stride, name, number=""):
-        if stride > 1:  # Torch pads both sides; "same" would pad one side only.
-            x = layers.ZeroPadding2D(1, name=f"{name}_pad{number}")(x)
+    def conv_bn(x, channels, size, stride, conv_name, bn_name, pad_name=None):
+        if stride > 1 and size > 1:  # Torch pads both sides; "same" would pad one side only.
+            x = layers.ZeroPadding2D(1, name=pad_name)(x)
         x = layers.Conv2D(
             channels,
-            3,
+            size,
             strides=stride,
             padding="valid" if stride > 1 else "same",
             use_bias=False,
-            kernel_initializer=MPELUNormal(alpha=alpha, mode="fan_out"),
-            name=f"{name}_conv{number}",
+            kernel_initializer=act.kernel_initializer("fan_out"),
+            name=conv_name,
         )(x)
-        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn{number}")(x)
+        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=bn_name)(x)
 
-    x = conv_bn(x, 16, 1, "stem")
-    x = activation_layer(name="stem_act")(x)
-    for stage, channels in enumerate((16, 32, 64), start=1):
-        for unit in range(1, (depth - 2) // 6 + 1):
-            prefix = f"stage{stage}_unit{unit}"
-            stride = 2 if stage > 1 and unit == 1 else 1
-            shortcut = x if stride == 1 else subsample_and_pad(x, channels, prefix)
-            x = conv_bn(x, channels, stride, prefix, 1)
-            x = activation_layer(name=f"{prefix}_act1")(x)
-            x = conv_bn(x, channels, 1, prefix, 2)
-            x = layers.Add(name=f"{prefix}_add")([x, shortcut])
-            x = activation_layer(name=f"{prefix}_act2")(x)
+    x = conv_bn(x, 16, 3, 1, "stem_conv", "stem_bn")
+    x = act(x, "stem_act")
+    for unit in units:
+        prefix, channels, stride = unit.prefix, unit.channels, unit.stride
+        carried = x
+        if stride > 1 and shortcut == "A":
+            carried = subsample_and_pad(x, channels, prefix)
+        elif stride > 1:
+            carried = conv_bn(x, channels, 1, stride, f"{prefix}_shortcut_conv", f"{prefix}_shortcut_bn")
+        x = conv_bn(x, channels, 3, stride, f"{prefix}_conv1", f"{prefix}_bn1", f"{prefix}_pad1")
+        x = act(x, f"{prefix}_act1")
+        x = conv_bn(x, channels, 3, 1, f"{prefix}_conv2", f"{prefix}_bn2")
+        x = drop_branch(x, stochastic_depth, unit)
+        x = layers.Add(name=f"{prefix}_add")([x, carried])
+        if act_after:
+            x = act_after(x, f"{prefix}_act2")
     return image_model(inputs, x, num_classes, classifier_activation, name)
 
 
-def subsample_and_pad(x, channels, prefix):
-    """Option-A shortcut: every second pixel, new channels zero; no parameters."""
-    extra = channels - x.shape[-1]
-    x = layers.AveragePooling2D(1, strides=2, name=f"{prefix}_shortcut_pool")(x)
-    # ZeroPadding2D pads axes 2 and 3 of a "channels_first" tensor: in ours, axis 3 is the channels.
-    pad = layers.ZeroPadding2D(((0, 0), (0, extra)), data_format="channels_first", name=f"{prefix}_shortcut_pad")
-    return pad(x)
-
-
-# Top-1 accuracy in the papers. For CIFAR-100 neither has a figure of these networks; their CIFAR-10 figures are
-# He et al., 2016, Table 6 (best of 5 at depth 110 in brackets, else one run).
+# Top-1 accuracy in the papers, on CIFAR-10; for CIFAR-100 neither has a figure of these networks that was found.
+# He et al., 2016, Table 6: one run, but mean +- standard deviation (best) of 5 at depth 110. Li et al., Table 10: mean.
 PAPER = {
     "relu_resnet20.cifar10": "0.9125",
     "relu_resnet32.cifar10": "0.9249",
     "relu_resnet44.cifar10": "0.9283",
     "relu_resnet56.cifar10": "0.9303",
     "relu_resnet110.cifar10": "0.9339 +- 0.0016 (best 0.9357)",
+    "relu_resnet1202.cifar10": "0.9207",
+    "mpelu_nonbottleneck_resnet110.cifar10": "0.9453",
 }
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
