@@ -24,6 +24,7 @@ ENDS_WITH_ACTIVATION = (
     keras.layers.SeparableConv2D,
 )
 
+
 class Start(NamedTuple):
     """What an MPELU starts as; `alpha` is a number, or one per channel."""
 
@@ -122,7 +123,7 @@ class _Swap:
         self.kept = {}  # name -> why
 
     def copy_model(self, model):
-        if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+        if not _is_graph(model):
             raise ValueError(
                 f"swap_activations takes a functional or Sequential keras.Model; received {model!r}, which does not "
                 "say how its layers are connected"
@@ -162,20 +163,22 @@ class _Swap:
         return self.copies[id(layer)]
 
     def new_copy(self, layer):
-        if isinstance(layer, keras.Model) and hasattr(layer, "operations"):
+        if _is_graph(layer):
             return self.copy_model(layer)
         if isinstance(layer, keras.layers.Lambda):
             return layer  # it has no weights, and a Python function is not rebuilt from a configuration
         config = layer.get_config()
         starts = self.followed if type(layer) in ENDS_WITH_ACTIVATION else self.replaced
         found = self.start_of(layer.activation if starts is self.followed else layer)
-        if isinstance(found, Start) and starts is self.followed:
+        if not isinstance(found, Start):
+            found = found or _rectifier_inside(config)
+        elif starts is self.followed:
             config["activation"] = None
         copy = type(layer).from_config(config)
         if isinstance(found, Start):
             starts[id(copy)] = found
-        elif why := found or _rectifier_inside(config):
-            self.kept[layer.name] = why
+        elif found:
+            self.kept[layer.name] = found
         if isinstance(layer, keras.layers.Layer):
             self.pairs.append((layer, copy))
         return copy
@@ -240,9 +243,15 @@ class _Swap:
             self.mpelus[id(copy), channels] = [mpelu]
             if start.max_value is not None:
                 # With a negative slope of 1, a ReLU is the minimum of x and its max_value.
-                cap = keras.layers.ReLU(start.max_value, negative_slope=1.0, dtype=mpelu.dtype_policy, name=f"{name}_cap")
+                cap = keras.layers.ReLU(
+                    start.max_value, negative_slope=1.0, dtype=mpelu.dtype_policy, name=f"{name}_cap"
+                )
                 self.mpelus[id(copy), channels].append(cap)
         return self.mpelus[id(copy), channels]
+
+
+def _is_graph(model):
+    return isinstance(model, keras.Sequential) or (isinstance(model, keras.Model) and hasattr(model, "operations"))
 
 
 def _kind(activation):

@@ -97,7 +97,9 @@ def test_a_shared_layer_is_fine_where_one_kernel_serves_both_calls():
         ),
         (lambda: keras.Sequential([keras.Input((8,)), layers.Dropout(0.1)]), rows(4, 8), "no dense or convolution"),
         (
-            lambda: keras.Sequential([keras.Input((8,)), layers.Dense(4), layers.ReLU(threshold=1e9), layers.Dense(2, name="dead")]),
+            lambda: keras.Sequential(
+                [keras.Input((8,)), layers.Dense(4), layers.ReLU(threshold=1e9), layers.Dense(2, name="dead")]
+            ),
             rows(4, 8),
             "'dead'",
         ),
