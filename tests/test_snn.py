@@ -30,8 +30,7 @@ def moment_map(mu, omega, nu, tau):
     """Equations 4 and 5: mean and variance of selu(z), z normal of mean mu * omega and variance nu * tau."""
     m, v = mu * omega, nu * tau
     s = np.sqrt(v)
-    below, above, twice = erfc(m / (math.sqrt(2) * s)), erfc((m + v) / (math.sqrt(2) * s)), None
-    twice = erfc((m + 2 * v) / (math.sqrt(2) * s))
+    below, above, twice = (erfc((m + k * v) / (math.sqrt(2) * s)) for k in (0, 1, 2))
     bell = math.sqrt(2 / math.pi) * s * np.exp(-(m**2) / (2 * v))
     mean = LAMBDA / 2 * (-(ALPHA + m) * below + ALPHA * np.exp(m + v / 2) * above + bell + 2 * m)
     second = (m**2 + v) * (2 - below) + m * bell
@@ -91,7 +90,7 @@ def test_the_distance_to_variance_one_shrinks_with_depth(layers, distance):
     point = (0.1, 1.5)
     for _ in range(layers):
         point = moment_map(point[0], 0.0, point[1], 1.0)
-    assert abs(point[1] - 1) == pytest.approx(distance, rel=0.02)
+    assert abs(point[1] - 1) == pytest.approx(distance, rel=0.05)  # two digits are known
 
 
 def test_theorem_1_the_map_contracts_into_its_domain():
@@ -126,25 +125,28 @@ WIDTHS = [1024, 512] * 16
 
 @pytest.mark.parametrize("initializer", ["lecun_normal", "he_normal", "glorot_normal"])
 def test_moments_through_32_layers_that_are_not_square(initializer):
-    """Dense layers of Keras against the map; its mean 0 is that of the units, whose omegas have mean 0."""
+    """Dense layers of Keras against infinitely wide ones, whose units differ in omega: z has variance tau E[x**2]."""
     keras.utils.set_random_seed(0)
     x = keras.random.normal((600, 512), seed=0)
+    z = np.linspace(-10, 10, 20001)
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     second, fan_in, measured, expected = 1.0, 512, [], []
     for units in WIDTHS:
         x = keras.layers.Dense(units, "selu", kernel_initializer=initializer)(x)
         tau = {"lecun_normal": 1, "he_normal": 2, "glorot_normal": 2 * fan_in / (fan_in + units)}[initializer]
-        mean, variance = moment_map(0.0, 0.0, second, tau)
-        second, fan_in = variance + mean**2, units
+        signal = math.sqrt(tau * second) * z
+        selu = LAMBDA * np.where(signal > 0, signal, ALPHA * np.expm1(np.minimum(signal, 0)))
+        second, fan_in = np.trapezoid(selu**2 * density, z), units
+        expected.append(second - np.trapezoid(selu * density, z) ** 2)
         values = keras.ops.convert_to_numpy(x).astype("float64")
         measured.append((values.mean(), values.var()))
-        expected.append((mean, variance))
     mean, variance = np.array(measured).T
     if initializer == "lecun_normal":
         assert np.abs(mean).max() < 0.05
         assert 0.9 < variance.min() and variance.max() < 1.1
-    else:  # the map tells what goes wrong, too
-        np.testing.assert_allclose(variance, np.array(expected)[:, 1], rtol=0.3)
-        assert np.abs(variance[-2:] - 1).min() > {"he_normal": 50, "glorot_normal": 0.15}[initializer]
+    else:  # theory tells what goes wrong, too
+        assert np.abs(variance[-2:] - 1).max() > {"he_normal": 50, "glorot_normal": 0.2}[initializer]
+    np.testing.assert_allclose(variance, expected, rtol=0.3)
 
 
 # Trainable parameters by hand: 16 columns, 5 layers (3 blocks) of 32 units, 4 classes.
@@ -237,7 +239,7 @@ def test_every_variable_of_a_rival_gets_a_gradient():
         keras.utils.set_random_seed(1)
         model = zoo.create_model(f"{method}_mlp", depth=3, width=16, num_classes=3)
         model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
-        before = model.trainable_weights and [keras.ops.convert_to_numpy(w).copy() for w in model.trainable_weights]
+        before = [keras.ops.convert_to_numpy(w).copy() for w in model.trainable_weights]
         model.train_on_batch(np.random.default_rng(0).normal(size=(60, 16)).astype("float32"), np.arange(60) % 3)
         for weight, old in zip(model.trainable_weights, before, strict=True):
             new = keras.ops.convert_to_numpy(weight)

@@ -41,20 +41,20 @@ def test_starts_as_the_layer_alone_and_then_scales_each_unit(kind):
 
 
 def test_one_step_of_training_follows_the_papers_gradients():
-    """Equation 3: grad g = (grad w . v)/||v||; grad v = g/||v|| grad w - g grad g / ||v||**2 v; here for y = w . x."""
+    """Equation 3: grad g = (grad w . v)/||v||; grad v = g/||v|| grad w - g grad g / ||v||**2 v; loss y**2 / 2."""
     wrapped = WeightNormalization(layers.Dense(1, use_bias=False))
     model = keras.Sequential([keras.Input((3,)), wrapped])
     v, g, x = np.array([1.0, 2.0, -2.0]), 1.5, np.array([[0.5, -1.0, 2.0]])
     wrapped.layer.kernel.assign(v[:, None])
     wrapped.g.assign([g])
-    model.compile(keras.optimizers.SGD(1.0), loss=lambda target, y: y)
+    model.compile(keras.optimizers.SGD(0.1), loss=lambda target, y: y**2 / 2)
     model.train_on_batch(x.astype("float32"), np.zeros((1, 1), "float32"))
-    gradient = x[0]
     length = 3.0
+    gradient = g / length * (v @ x[0]) * x[0]
     by_g = gradient @ v / length
     by_v = g / length * gradient - g * by_g / length**2 * v
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(wrapped.g), [g - by_g], rtol=1e-5)
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(wrapped.layer.kernel)[:, 0], v - by_v, rtol=1e-5)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(wrapped.g), [g - 0.1 * by_g], rtol=1e-5)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(wrapped.layer.kernel)[:, 0], v - 0.1 * by_v, rtol=1e-5)
     assert by_v @ v == pytest.approx(0)  # the direction's gradient is orthogonal to it
 
 

@@ -30,7 +30,7 @@ ACTIVATIONS = {"relu": 0.0, "prelu": 0.25, "elu": 1.0, "mpelu": 0.25}
 TAYLOR = {"taylor fan_in": "fan_in", "taylor fan_out": "fan_out", "taylor fan_avg": "fan_avg"}
 INITIALIZERS = ("gaussian 0.01", "he", *TAYLOR, "lsuv", "autoinit")
 # Plain layers, or the depth of the residual network; images of a batch; their height and width.
-NETS = {"plain30": (30, 16, 32), "plain52": (52, 16, 32), "nopre1001": (1001, 4, 16)}
+NETS = {"plain30": (30, 8, 16), "plain52": (52, 8, 16), "nopre1001": (1001, 4, 16)}
 EVERY = 3  # residual units from one probe to the next
 
 
@@ -164,20 +164,20 @@ def _rms(values):
 
 
 def plain(depth, activation, shape):
-    """A plain network: 3 x 3 convolutions without bias, a third each of 32, 64 and 128 channels."""
+    """A plain network: 3 x 3 convolutions without bias, a third each of 32, 64 and 128 channels.
+
+    Its maps wrap around: zeros at the borders would take a part of every
+    signal, whatever the initialisation.
+    """
     x = inputs = keras.Input(batch_shape=shape)
     for number in range(depth):
         stage, first = divmod(3 * number, depth)
         if number:
             x = _activation(activation, f"act{number}")(x)
-        x = layers.Conv2D(
-            32 * 2**stage,
-            3,
-            strides=2 if stage and first < 3 else 1,
-            padding="same",
-            use_bias=False,
-            name=f"plain{number + 1}",
-        )(x)
+        x = ops.concatenate([x[:, -1:], x, x[:, :1]], axis=1)
+        x = ops.concatenate([x[:, :, -1:], x, x[:, :, :1]], axis=2)
+        strides = 2 if stage and first < 3 else 1
+        x = layers.Conv2D(32 * 2**stage, 3, strides, use_bias=False, name=f"plain{number + 1}")(x)
     return keras.Model(inputs, x)
 
 
