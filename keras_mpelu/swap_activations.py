@@ -97,7 +97,10 @@ def swap_activations(model, leaky_beta=0.01, axis=-1):
     copy = swap.copy_model(model)
     for layer, its_copy in swap.pairs:
         if its_copy.built:
-            its_copy.set_weights(layer.get_weights())
+            # An activation that was an argument may have had weights of its own; they come last.
+            its_copy.set_weights(layer.get_weights()[: len(its_copy.weights)])
+        if hasattr(its_copy, "finalize_state"):
+            its_copy.finalize_state()  # Normalization computes with values derived from its weights
     kept = ", ".join(f"{name} ({why})" for name, why in swap.kept.items())
     if not swap.mpelus:
         raise ValueError(
