@@ -269,7 +269,9 @@ def _kind(activation):
 
 
 def _slopes(prelu, axis):
-    """The slopes of a PReLU per channel, or why they are not per channel."""
+    """The slopes of a PReLU per channel, or why there are none."""
+    if not prelu.built:
+        return "PReLU that is not built; call the model once"
     slopes = keras.ops.convert_to_numpy(prelu.alpha)  # without the axis of the batch
     others = tuple(i for i in range(slopes.ndim) if i != (axis - 1 if axis > 0 else axis % slopes.ndim))
     if np.ptp(slopes, axis=others).any():

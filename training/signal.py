@@ -164,7 +164,7 @@ def _rms(values):
 
 
 def plain(depth, activation, shape):
-    """A plain network: 3 x 3 convolutions without bias, a third each of 32, 64 and 128 channels.
+    """A plain network: 3 x 3 convolutions without bias, a third each of 64, 128 and 256 channels.
 
     Its maps wrap around: zeros at the borders would take a part of every
     signal, whatever the initialisation.
@@ -177,7 +177,7 @@ def plain(depth, activation, shape):
         x = ops.concatenate([x[:, -1:], x, x[:, :1]], axis=1)
         x = ops.concatenate([x[:, :, -1:], x, x[:, :, :1]], axis=2)
         strides = 2 if stage and first < 3 else 1
-        x = layers.Conv2D(32 * 2**stage, 3, strides, use_bias=False, name=f"plain{number + 1}")(x)
+        x = layers.Conv2D(64 * 2**stage, 3, strides, use_bias=False, name=f"plain{number + 1}")(x)
     return keras.Model(inputs, x)
 
 
