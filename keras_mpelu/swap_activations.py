@@ -83,7 +83,7 @@ def swap_activations(model, leaky_beta=0.01, axis=-1):
     >>> [layer.name for layer in swapped.layers]
     ['conv', 'conv_mpelu']
     >>> x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
-    >>> bool(np.allclose(model(x), swapped(x), atol=1e-6))
+    >>> bool(np.allclose(model.predict(x, verbose=0), swapped.predict(x, verbose=0), atol=1e-6))
     True
 
     Reference:
