@@ -15,6 +15,10 @@ LAYERS = {
 }
 
 
+def values(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
 def build(kind):
     make, shape = LAYERS[kind]
     keras.utils.set_random_seed(0)
@@ -29,7 +33,7 @@ def test_starts_as_the_layer_alone_and_then_scales_each_unit(kind):
     wrapped, plain, x = build(kind)
     plain.build(x.shape)
     plain.set_weights(wrapped.layer.get_weights())
-    np.testing.assert_allclose(wrapped(x), plain(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(values(wrapped(x)), values(plain(x)), rtol=1e-5, atol=1e-6)
     # Any g and any length of v: equation 2 in NumPy, given to the plain layer.
     v = 3 * keras.ops.convert_to_numpy(wrapped.layer.kernel)
     g = np.arange(1.0, v.shape[-1] + 1)
@@ -37,7 +41,7 @@ def test_starts_as_the_layer_alone_and_then_scales_each_unit(kind):
     wrapped.g.assign(g)
     kernel = g * v / np.sqrt((v**2).sum(axis=tuple(range(v.ndim - 1))))
     plain.kernel.assign(kernel)
-    np.testing.assert_allclose(wrapped(x), plain(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(values(wrapped(x)), values(plain(x)), rtol=1e-4, atol=1e-5)
 
 
 def test_one_step_of_training_follows_the_papers_gradients():
@@ -65,7 +69,7 @@ def test_saves_and_loads(kind, tmp_path):
     wrapped.g.assign(2 * wrapped.g)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(model(x), again(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(values(model(x)), values(again(x)), rtol=1e-5, atol=1e-6)
     assert again.layers[-1].layer.get_config() == wrapped.layer.get_config()
 
 
