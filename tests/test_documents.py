@@ -18,6 +18,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 MODULES = [
     "keras_mpelu.initializers",
     "keras_mpelu.layers",
+    "keras_mpelu.lsuv",
+    "keras_mpelu.swap_activations",
+    "keras_mpelu.weight_normalization",
     "training.augmentation",
     "training.optimizer",
     "training.recipes",

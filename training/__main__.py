@@ -43,7 +43,7 @@ def main(arguments=None):
     finetune.set_defaults(run=_finetune)
 
     benchmark = commands.add_parser("benchmark", help="measure; writes a CSV under --out")
-    benchmark.add_argument("what", choices=["tabular", "finetuning", "loading"])
+    benchmark.add_argument("what", choices=["tabular", "finetuning", "throughput", "loading", "signal"])
     benchmark.add_argument("--out", default="results", help="folder of the CSV (default: %(default)s)")
     benchmark.set_defaults(run=_benchmark)
 

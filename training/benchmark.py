@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from training import loop
+from training import signal as signals
 from training.optimizer import CoupledSGD
 from training.recipes import TABULAR
 from training.recipes import get_recipe
@@ -204,8 +205,18 @@ def _seconds(load, repeats):
     return dict(zip(("first", "median", "fastest", "repeats"), [*rounded, repeats], strict=True))
 
 
+def signal(out, nets=signals.NETS):
+    """Second moments of signals and gradients through deep networks, and the picture of them."""
+    path = _write(pathlib.Path(out) / "signal.csv", list(signals.jobs(nets)))
+    print(signals.draw(path))
+    return path
+
+
 def _write(path, jobs):
-    """Runs the jobs, each a key and a function, and writes a row as each ends; those in the file are not run again."""
+    """Runs the jobs, each a key and a function, and writes a row (or a list of them) as each ends.
+
+    A job of which the file has a row is not run again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     conditions = {"backend": keras.backend.backend(), "keras": keras.__version__}
     done = []
@@ -215,14 +226,21 @@ def _write(path, jobs):
     for number, (key, measure) in enumerate(jobs, start=1):
         if any(all(row[name] == str(value) for name, value in key.items()) for row in done):
             continue
-        row = {**key, **measure(), **conditions}
+        measured = measure()
+        rows = [{**key, **row, **conditions} for row in (measured if isinstance(measured, list) else [measured])]
         with open(path, "a", newline="") as file:
-            writer = csv.DictWriter(file, row, lineterminator="\n")
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             if not file.tell():
                 writer.writeheader()
-            writer.writerow(row)
-        print(f"{number} of {len(jobs)}: {row}", flush=True)
+            writer.writerows(rows)
+        print(f"{number} of {len(jobs)}: {rows[-1]}", flush=True)
     return path
 
 
-BENCHMARKS = {"tabular": tabular, "finetuning": finetuning, "throughput": throughput, "loading": loading}
+BENCHMARKS = {
+    "tabular": tabular,
+    "finetuning": finetuning,
+    "throughput": throughput,
+    "loading": loading,
+    "signal": signal,
+}

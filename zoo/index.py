@@ -30,6 +30,7 @@ def multiply_accumulates(model):
     """Multiply-accumulates of the convolutions and dense layers, for one input."""
     total = 0
     for layer in model.layers:
+        layer = getattr(layer, "layer", layer)  # of a wrapper such as WeightNormalization
         if isinstance(layer, keras.layers.Conv2D):
             total += int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape))
         elif isinstance(layer, keras.layers.Dense):

@@ -158,5 +158,6 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_resnet20.cifar100": "81edbc2ba3a2541f672b6c8ec49608bebf157294721eaa33968668827f057d91",
+    "mpelu_resnet20.cifar100": "caf0771dc48da8ab15292ed9627370ff2e22263addc1228d7989d24eef48f42a",
+    "relu_resnet20.cifar100": "9059f2940f6bf7405dd519230c965380e42a8198de5b5fe2cf5058b1b0be05ea",
 }

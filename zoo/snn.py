@@ -1,22 +1,50 @@
-"""Self-normalizing networks on tables: multilayer perceptrons with SELU.
+"""Self-normalizing networks on tables, and the six networks that the paper compares them with.
 
-Klambauer et al., 2017 (https://arxiv.org/abs/1706.02515): Dense layers with
-SELU, LeCun-normal initialisation, zero biases and alpha dropout, on inputs of
-mean 0 and variance 1. `snn_mlp8` has 8 hidden layers; the paper's grid is 2, 3,
-4, 8, 16 and 32 layers of 256, 512 or 1024 units, alpha dropout 0 or 0.05, and
-two forms (Table A4): "rectangular" keeps the width; "conic" shrinks it
-geometrically towards the number of classes. The paper does not say whether
-the last hidden layer or the output ends the progression; here it is the output,
-so that no hidden layer is as narrow as the classes.
+Klambauer et al., 2017 (https://arxiv.org/abs/1706.02515). `snn_mlp8` is 8
+Dense layers with SELU, LeCun-normal initialisation, zero biases and alpha
+dropout, on inputs of mean 0 and variance 1. The rivals are of ReLU and He
+normal ("Microsoft weight initialization") initialisation:
+
+| name | each layer | paper's name, method's source |
+|---|---|---|
+| `relu_mlp` | Dense -> ReLU -> dropout | MSRAinit, He et al., 2015 |
+| `batchnorm_mlp` | Dense -> ReLU -> batch norm | BatchNorm, Ioffe and Szegedy, 2015 |
+| `layernorm_mlp` | Dense -> layer norm -> ReLU | LayerNorm, Ba et al., 2016 |
+| `weightnorm_mlp` | weight-normalized Dense -> ReLU | WeightNorm, Salimans and Kingma, 2016 |
+| `highway_mlp` | x + gate(x) * (relu(Dense(x)) - x) | Highway, Srivastava et al., 2015 |
+| `residual_mlp` | relu(x + block(x)) | ResNet, He et al., 2016 |
+
+The paper's grid (Tables A4 to A10) is overrides: `depth` 2, 3, 4, 8, 16 or 32
+hidden layers (blocks of `residual_mlp`, up to 16), `width` 256, 512 or 1024,
+alpha dropout 0 or 0.05, dropout 0 or 0.5 of `relu_mlp` and `highway_mlp`, and
+two forms: "rectangular" keeps the width; "conic" shrinks it geometrically
+towards the number of classes. The residual blocks have 2 or 3 layers and are
+"rectangular" or "diavolo", whose middle narrows to 25 or 50 %.
+
+Where the paper is silent: the output ends the conic progression, so that no
+hidden layer is as narrow as the classes. Batch norm comes after the ReLU, as
+in the authors' code for Fig. 1; layer norm before it, as in its own paper. The
+first highway layer is a plain one, which brings the table to the width, and the
+gates' biases start at -1 (Srivastava et al. propose -1 to -3). A residual
+block is Dense -> batch norm -> ReLU, without the last ReLU until after the
+addition, as in He et al.; in a diavolo block every layer but the last is narrow;
+the first block's shortcut is a Dense layer without activation, which brings the
+table to the width.
 """
 
 import keras
 from keras import layers
 
+from keras_mpelu import WeightNormalization
 from zoo.graphs import functional_model
 from zoo.registry import register_models
 
 VARIANTS = {f"snn_mlp{depth}": {"depth": depth} for depth in (2, 3, 4, 8, 16, 32)}
+
+RIVALS = {
+    f"{method}_mlp": {"method": method}
+    for method in ("relu", "batchnorm", "layernorm", "weightnorm", "highway", "residual")
+}
 
 
 @register_models(VARIANTS)
@@ -56,6 +84,131 @@ def snn_mlp(
     Raises:
         ValueError: depth, width, form or dropout is out of range.
     """
+    inputs, x = table_input(depth, width, dropout, num_features, num_classes, mean, variance)
+    for number, units in enumerate(widths(depth, width, form, num_classes), start=1):
+        x = layers.Dense(units, "selu", kernel_initializer="lecun_normal", name=f"hidden{number}")(x)
+        # Also at rate 0, where it is the identity: the layers of a name do not depend on its rate.
+        x = layers.AlphaDropout(dropout, name=f"hidden{number}_dropout")(x)
+    return table_model(inputs, x, num_classes, classifier_activation, "lecun_normal", name)
+
+
+@register_models(RIVALS)
+def rival_mlp(
+    method,
+    depth=8,
+    width=256,
+    form="rectangular",
+    dropout=0.0,
+    block_layers=2,
+    bottleneck=0.5,
+    num_features=16,
+    num_classes=2,
+    classifier_activation="softmax",
+    mean=0.0,
+    variance=1.0,
+    name=None,
+):
+    """Builds one of the networks that the paper compares self-normalizing ones with.
+
+    Args:
+        method: `"relu"`, `"batchnorm"`, `"layernorm"`, `"weightnorm"`,
+            `"highway"` or `"residual"`.
+        depth: Hidden layers, or residual blocks, 1 or more.
+        width: Units of the first hidden layer, or of each block.
+        form: `"rectangular"`, or `"conic"`; of highway layers only
+            `"rectangular"`; of residual blocks `"rectangular"` or `"diavolo"`.
+        dropout: Rate of the dropout after each hidden layer or block.
+        block_layers: Layers of a residual block, 2 or 3 in the paper.
+        bottleneck: Width of a diavolo block's middle, as a fraction of
+            `width`; 0.25 or 0.5 in the paper.
+        num_features: Columns of the input.
+        num_classes: Size of the classifier.
+        classifier_activation: `"softmax"`, or `None` for logits.
+        mean: Per-column mean of the training rows, or one number.
+        variance: Per-column variance, or one number.
+        name: Name of the model.
+
+    Input shape:
+        `(batch, num_features)`.
+
+    Output shape:
+        `(batch, num_classes)`.
+
+    Raises:
+        ValueError: the method is unknown, or a number or the form is not one
+            that it takes.
+    """
+    if method not in BLOCKS:
+        raise ValueError(f"method is one of {', '.join(BLOCKS)}; received {method!r}")
+    block, forms = BLOCKS[method]
+    if form not in forms:
+        raise ValueError(f"the form of {method!r} is {' or '.join(map(repr, forms))}; received {form!r}")
+    if block_layers < 2 or not 0 < bottleneck <= 1:
+        raise ValueError(
+            "block_layers is 2 or more, bottleneck above 0 and at most 1; received "
+            f"block_layers={block_layers!r}, bottleneck={bottleneck!r}"
+        )
+    inputs, x = table_input(depth, width, dropout, num_features, num_classes, mean, variance)
+    for number, units in enumerate(widths(depth, width, form, num_classes), start=1):
+        inner = [max(1, round(bottleneck * units)) if form == "diavolo" else units] * (block_layers - 1)
+        x = block(x, units, f"hidden{number}", inner)
+        x = layers.Dropout(dropout, name=f"hidden{number}_dropout")(x)
+    return table_model(inputs, x, num_classes, classifier_activation, "he_normal", name)
+
+
+def dense(x, units, name, activation=None, **options):
+    return layers.Dense(units, activation, kernel_initializer="he_normal", name=name, **options)(x)
+
+
+def relu_layer(x, units, name, _):
+    return dense(x, units, name, "relu")
+
+
+def batchnorm_layer(x, units, name, _):
+    return layers.BatchNormalization(name=f"{name}_bn")(dense(x, units, name, "relu"))
+
+
+def layernorm_layer(x, units, name, _):
+    return layers.ReLU(name=f"{name}_act")(layers.LayerNormalization(name=f"{name}_ln")(dense(x, units, name)))
+
+
+def weightnorm_layer(x, units, name, _):
+    inner = layers.Dense(units, "relu", kernel_initializer="he_normal", name="dense")
+    return WeightNormalization(inner, name=name)(x)
+
+
+def highway_layer(x, units, name, _):
+    if name == "hidden1":
+        return dense(x, units, name, "relu")
+    gate = dense(x, units, f"{name}_gate", "sigmoid", bias_initializer=keras.initializers.Constant(-1.0))
+    change = layers.Subtract(name=f"{name}_change")([dense(x, units, name, "relu"), x])
+    return layers.Add(name=f"{name}_add")([x, layers.Multiply(name=f"{name}_carry")([gate, change])])
+
+
+def residual_block(x, units, name, inner):
+    shortcut = dense(x, units, f"{name}_shortcut") if name == "hidden1" else x
+    for number, size in enumerate(inner, start=1):
+        x = layers.BatchNormalization(name=f"{name}_bn{number}")(
+            dense(x, size, f"{name}_dense{number}", use_bias=False)
+        )
+        x = layers.ReLU(name=f"{name}_act{number}")(x)
+    last = len(inner) + 1
+    x = layers.BatchNormalization(name=f"{name}_bn{last}")(dense(x, units, f"{name}_dense{last}", use_bias=False))
+    return layers.ReLU(name=f"{name}_act{last}")(layers.Add(name=f"{name}_add")([x, shortcut]))
+
+
+BLOCKS = {
+    "relu": (relu_layer, ("rectangular", "conic")),
+    "batchnorm": (batchnorm_layer, ("rectangular", "conic")),
+    "layernorm": (layernorm_layer, ("rectangular", "conic")),
+    "weightnorm": (weightnorm_layer, ("rectangular", "conic")),
+    "highway": (highway_layer, ("rectangular",)),
+    "residual": (residual_block, ("rectangular", "diavolo")),
+}
+
+
+def table_input(depth, width, dropout, num_features, num_classes, mean, variance):
+    """A table's input, and the tensor after the standardisation inside the model; checks the numbers."""
     if depth < 1 or width < 1 or num_features < 1 or num_classes < 1:
         raise ValueError(
             "depth, width, num_features and num_classes are 1 or more; received "
@@ -64,19 +217,20 @@ def snn_mlp(
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout is at least 0 and below 1; received {dropout!r}")
     inputs = keras.Input((num_features,), name="table", dtype="float32")
-    x = layers.Normalization(
+    preprocess = layers.Normalization(
         mean=_per_column(mean, num_features, "mean"),
         variance=_per_column(variance, num_features, "variance"),
         dtype="float32",
         name="preprocess",
-    )(inputs)
-    for number, units in enumerate(widths(depth, width, form, num_classes), start=1):
-        x = layers.Dense(units, "selu", kernel_initializer="lecun_normal", name=f"hidden{number}")(x)
-        # Also at rate 0, where it is the identity: the layers of a name do not depend on its rate.
-        x = layers.AlphaDropout(dropout, name=f"hidden{number}_dropout")(x)
+    )
+    return inputs, preprocess(inputs)
+
+
+def table_model(inputs, x, num_classes, classifier_activation, kernel_initializer, name):
+    """Closes a network: the features and the classifier."""
     x = layers.Identity(name="features")(x)
     x = layers.Dense(
-        num_classes, classifier_activation, kernel_initializer="lecun_normal", dtype="float32", name="classifier"
+        num_classes, classifier_activation, kernel_initializer=kernel_initializer, dtype="float32", name="classifier"
     )(x)
     return functional_model(inputs, x, name)
 
@@ -89,7 +243,7 @@ def widths(depth, width, form, num_classes):
     >>> widths(4, 1024, "conic", 3)
     [1024, 238, 55, 13]
     """
-    if form == "rectangular":
+    if form in ("rectangular", "diavolo"):
         return [width] * depth
     if form == "conic":
         return [round(width * (num_classes / width) ** (layer / depth)) for layer in range(depth)]
@@ -108,7 +262,7 @@ PAPER = {}
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "snn_mlp2.wine": "0c30510d7dd41894e0d333fa30e3ffb72df776112aea409e21d5a1634363c9ed",
-    "snn_mlp4.breast_cancer": "0a7fa264d6acc55e60e5dcda63b7e58e472bda484174bad404e332ad2d1f7730",
-    "snn_mlp4.digits": "d3ca47939b158fcb273a858a5b3d96080d6e410bd73bd009890de9e95bbfbf6c",
+    "snn_mlp2.wine": "99449494f9d1396a7815e6fd65b6dea3bdaa087aa3373edbc85a09ead7c0d5b4",
+    "snn_mlp4.breast_cancer": "a78f9df88d57d10af6b1e7d1f6ab2038126ba5eeee05465a1cd22bdde3e73e57",
+    "snn_mlp4.digits": "a2a081f98c91027141ce39e5b6bb600469aaafdf2897de603d71d9d50ade4625",
 }

@@ -1,0 +1,262 @@
+"""swap_activations: the same function before training, MPELUs that learn after, and a name for what stays."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_mpelu import MPELU
+from keras_mpelu import swap_activations
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).normal(0, 2, shape).astype("float32")
+
+
+def outputs(model, *inputs):
+    return np.asarray(keras.ops.convert_to_numpy(model(inputs[0] if len(inputs) == 1 else list(inputs))))
+
+
+def mpelus(model):
+    """All MPELUs of a model by name, those of nested models too."""
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, MPELU):
+            found[layer.name] = layer
+        elif hasattr(layer, "layers"):
+            found |= mpelus(layer)
+    return found
+
+
+def start(layer):
+    weights = [keras.ops.convert_to_numpy(weight).tolist() for weight in (layer.alpha, layer.beta)]
+    return [sorted({round(value, 5) for value in values}) for values in weights]
+
+
+ACTIVATIONS = {
+    "relu": (lambda: layers.Activation("relu"), [0.0], [1.0]),
+    "relu_layer": (lambda: layers.ReLU(), [0.0], [1.0]),
+    "elu": (lambda: layers.Activation("elu"), [1.0], [1.0]),
+    "elu_layer": (lambda: layers.ELU(0.3), [0.3], [1.0]),
+    "relu_operation": (lambda: keras.ops.relu, [0.0], [1.0]),
+    "elu_function": (lambda: lambda x: keras.activations.elu(x, alpha=0.5), [0.5], [1.0]),
+    "relu6_layer": (lambda: layers.ReLU(6.0), [0.0], [1.0]),
+    "relu6_operation": (lambda: keras.ops.relu6, [0.0], [1.0]),
+    "relu6": (lambda: layers.Activation("relu6"), [0.0], [1.0]),
+}
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_relu_and_elu_start_exactly(kind):
+    make, alpha, beta = ACTIVATIONS[kind]
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, make()(inputs))
+    swapped = swap_activations(model)
+    (layer,) = mpelus(swapped).values()
+    assert start(layer) == [alpha, beta]
+    assert tuple(layer.alpha.shape) == (4,)
+    x = images(50, 5, 4) * 4
+    np.testing.assert_allclose(outputs(swapped, x), outputs(model, x), atol=1e-6)
+
+
+LEAKY = {
+    "leaky_relu": (lambda: layers.LeakyReLU(0.3), 0.3),
+    "activation": (lambda: layers.Activation("leaky_relu"), 0.2),
+    "relu_with_slope": (lambda: layers.ReLU(negative_slope=0.1), 0.1),
+    "prelu": (lambda: layers.PReLU(keras.initializers.Constant(0.25), shared_axes=[1]), 0.25),
+    "prelu_of_equal_pixels": (lambda: layers.PReLU(keras.initializers.Constant(0.25)), 0.25),
+}
+
+
+@pytest.mark.parametrize("beta", [0.01, 0.001])
+@pytest.mark.parametrize("kind", LEAKY)
+def test_leaky_ones_start_within_the_stated_bound(kind, beta):
+    make, slope = LEAKY[kind]
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, make()(inputs))
+    swapped = swap_activations(model, leaky_beta=beta)
+    x = images(50, 5, 4) * 4
+    difference = np.abs(outputs(swapped, x) - outputs(model, x))
+    bound = np.where(x < 0, slope * beta * x**2 / 2, 0)
+    assert (difference <= bound + 1e-5).all()
+    assert difference.max() > bound.max() / 2  # the bound is not loose
+
+
+def test_prelu_keeps_its_slope_of_each_channel():
+    model = keras.Sequential([keras.Input((6, 3)), layers.PReLU(shared_axes=[1], name="act")])
+    model.layers[0].alpha.assign([[0.1, 0.2, 0.4]])
+    layer = swap_activations(model).get_layer("act")
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.alpha), [10, 20, 40], rtol=1e-5)
+
+
+def everything():
+    """Arguments and layers, an activation layer as argument, nested and shared models, a shared activation layer."""
+    keras.utils.set_random_seed(0)
+    block = keras.Sequential(
+        [
+            keras.Input((8, 8, 6)),
+            layers.Conv2D(6, 3, padding="same", activation="elu", name="c"),
+            layers.ReLU(name="r"),
+        ],
+        name="block",
+    )
+    deep = keras.Input((8, 8, 6))
+    nested = keras.Model(deep, layers.Add()([deep, block(deep)]), name="nested")
+    act = layers.ReLU(name="act")  # met with 6 and with 8 channels, and twice with 6
+    inputs, second = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="vector")
+    stem = layers.Conv2D(6, 3, padding="same", name="stem")
+    x = act(layers.BatchNormalization(name="bn")(stem(inputs)))
+    x = act(nested(nested(x)))
+    x = act(layers.SeparableConv2D(8, 3, name="separable")(x))
+    x = layers.Conv2D(5, 1, activation=layers.ELU(0.5), name="pointwise")(x)
+    x = layers.Lambda(lambda x: 2 * x, name="double")(x)
+    v = layers.Dense(5, "relu", name="dense")(layers.Dropout(0.5)(second))
+    x = keras.ops.relu(layers.GlobalAveragePooling2D()(x) - v) + v
+    model = keras.Model([inputs, second], layers.Dense(3, "softmax", name="classifier")(x), name="everything")
+    model.get_layer("bn").set_weights([images(6, seed=i) ** 2 for i in range(4)])
+    stem.trainable = False
+    return model
+
+
+def test_any_graph_keeps_its_function_its_names_and_its_weights():
+    model = everything()
+    x, v = images(4, 8, 8, 3), images(4, 4)
+    before = outputs(model, x, v)
+    swapped = swap_activations(model)
+    np.testing.assert_allclose(outputs(swapped, x, v), before, atol=1e-5)
+    np.testing.assert_allclose(outputs(model, x, v), before, atol=1e-6)  # the given model is left as it is
+    assert sorted(mpelus(swapped)) == sorted(["act", "act_8", "c_mpelu", "r", "pointwise_mpelu", "dense_mpelu", "relu"])
+    old = {layer.name for layer in model.layers}
+    assert old <= {layer.name for layer in swapped.layers}
+    # Shared stays shared: 7 MPELUs, two weights each, though `nested` is called twice.
+    assert len(swapped.weights) == len(model.weights) + 2 * 7
+    assert not swapped.get_layer("stem").trainable
+    assert swapped.get_layer("act").trainable
+    for name in ("stem", "bn", "separable", "classifier"):
+        for ours, theirs in zip(swapped.get_layer(name).weights, model.get_layer(name).weights, strict=True):
+            assert ours is not theirs
+            np.testing.assert_array_equal(keras.ops.convert_to_numpy(ours), keras.ops.convert_to_numpy(theirs))
+
+
+def test_alpha_and_beta_are_learned_also_from_alpha_zero(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(2, "softmax")]
+    )
+    model.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
+    swapped = swap_activations(model)  # compiled likewise
+    x, y = images(32, 8, 8, 3), np.arange(32) % 2
+    first = swapped.train_on_batch(x, y)
+    (layer,) = mpelus(swapped).values()
+    assert (keras.ops.convert_to_numpy(layer.alpha) != 0).all()
+    assert swapped.train_on_batch(x, y) < first
+    assert (keras.ops.convert_to_numpy(layer.beta) != 1).all()
+    swapped.save(tmp_path / "swapped.keras")
+    again = keras.models.load_model(tmp_path / "swapped.keras")
+    np.testing.assert_allclose(outputs(again, x), outputs(swapped, x), atol=1e-6)
+
+
+def test_what_stays_is_named_and_the_rest_is_swapped():
+    inputs = keras.Input((6, 4))
+    x = layers.ReLU(threshold=1.0, name="above_one")(inputs)
+    x = layers.TimeDistributed(layers.Dense(4, "relu"), name="each")(x)
+    x = layers.PReLU("uniform", name="pixels")(x)
+    x = layers.Activation("swish", name="swish")(layers.ReLU(name="plain")(x))
+    model = keras.Model(inputs, layers.LSTM(3, activation="relu", name="memory")(x))
+    with pytest.warns(UserWarning) as caught:
+        swapped = swap_activations(model)
+    (text,) = {str(warning.message) for warning in caught if "swap_activations" in str(warning.message)}
+    for name in ("above_one (ReLU with threshold 1.0)", "each (activation='relu')", "pixels (PReLU", "memory (activ"):
+        assert name in text
+    assert "swish" not in text and "plain" not in text
+    assert list(mpelus(swapped)) == ["plain"]
+    x = images(3, 6, 4)
+    np.testing.assert_allclose(outputs(swapped, x), outputs(model, x), atol=1e-5)
+
+
+def test_adapted_and_learned_state_comes_along():
+    normalization = layers.Normalization(name="normalization")
+    x = images(60, 5) * 3 + 7
+    normalization.adapt(x)
+    act = layers.PReLU(keras.initializers.Constant(0.3))
+    model = keras.Sequential([keras.Input((5,)), normalization, layers.Dense(4, act, name="dense")])
+    with pytest.raises(ValueError, match="dense \\(PReLU that is not built"):
+        swap_activations(model)
+    model(x)
+    swapped = swap_activations(model, leaky_beta=1e-3)
+    np.testing.assert_allclose(outputs(swapped, x), outputs(model, x), atol=0.02)
+    assert start(swapped.get_layer("dense_mpelu")) == [[300.0], [0.001]]
+
+
+def test_swapping_again_finds_nothing_more():
+    once = swap_activations(keras.Sequential([keras.Input((4,)), layers.ReLU(6.0, name="act")]))
+    assert [layer.name for layer in once.layers] == ["act", "act_cap"]
+    with pytest.raises(ValueError, match="has no ReLU"):
+        swap_activations(once)
+
+
+def test_channels_first():
+    inputs = keras.Input((3, 9))
+    model = keras.Model(inputs, layers.ReLU()(inputs))
+    (layer,) = mpelus(swap_activations(model, axis=1)).values()
+    assert tuple(layer.alpha.shape) == (3,)
+    unknown = keras.Input((None, None))
+    with pytest.raises(ValueError, match="act \\(unknown number of channels"):
+        swap_activations(keras.Model(unknown, layers.ReLU(name="act")(unknown)))
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: swap_activations(Subclassed()), "functional or Sequential"),
+        (lambda: swap_activations(layers.ReLU()), "functional or Sequential"),
+        (lambda: swap_activations(keras.Sequential([layers.ReLU()])), "not built"),
+        (lambda: swap_activations(keras.Sequential([keras.Input((3,)), layers.Dense(2, "swish")])), "has no ReLU"),
+        (
+            lambda: swap_activations(keras.Sequential([keras.Input((3,)), layers.ReLU()]), leaky_beta=0),
+            "small positive",
+        ),
+    ],
+)
+def test_wrong_arguments(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+APPLICATIONS = {
+    "MobileNet": ({"alpha": 0.25, "dropout": 0}, 27),
+    "ResNet50": ({}, 49),
+    "VGG16": ({}, 15),
+    "DenseNet121": ({}, 121),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "MobileNet")) for name in APPLICATIONS]
+)
+def test_keras_applications(name, tmp_path):
+    keras.utils.set_random_seed(0)
+    options, count = APPLICATIONS[name]
+    # Logits: a softmax of random weights may be 0 or 1 whatever the network computes.
+    model = getattr(keras.applications, name)(
+        weights=None, input_shape=(32, 32, 3), classes=10, classifier_activation=None, **options
+    )
+    swapped = swap_activations(model)  # without a warning, which would be an error here: nothing is kept
+    assert len(mpelus(swapped)) == count
+    x, y = images(8, 32, 32, 3), np.arange(8)
+    before = outputs(model, x)
+    assert before.std() > 0
+    np.testing.assert_allclose(outputs(swapped, x), before, atol=1e-5 * np.abs(before).max())
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    swapped.compile(keras.optimizers.SGD(1e-2), loss, run_eagerly=True)
+    first = swapped.train_on_batch(x, y)
+    assert swapped.train_on_batch(x, y) < first
+    swapped.save(tmp_path / "swapped.keras")
+    again = keras.models.load_model(tmp_path / "swapped.keras")
+    after = outputs(swapped, x)
+    np.testing.assert_allclose(outputs(again, x), after, atol=1e-5 * np.abs(after).max())
