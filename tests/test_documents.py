@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 MODULES = [
     "keras_mpelu.initializers",
     "keras_mpelu.layers",
+    "keras_mpelu.spatial_pyramid",
     "training.augmentation",
     "training.optimizer",
     "training.recipes",
@@ -28,7 +29,6 @@ MODULES = [
     "zoo.registry",
     "zoo.residual",
     "zoo.snn",
-    "zoo.spatial_pyramid",
 ]
 README = (ROOT / "README.md").read_text()
 
