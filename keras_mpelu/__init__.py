@@ -4,8 +4,17 @@ from keras_mpelu.initializers import MPELUNormal
 from keras_mpelu.layers import MPELU
 from keras_mpelu.layers import mpelu
 from keras_mpelu.lsuv import lsuv
+from keras_mpelu.spatial_pyramid import SpatialPyramidPooling
 from keras_mpelu.swap_activations import swap_activations
 from keras_mpelu.weight_normalization import WeightNormalization
 
-__all__ = ["MPELU", "MPELUNormal", "WeightNormalization", "lsuv", "mpelu", "swap_activations"]
+__all__ = [
+    "MPELU",
+    "MPELUNormal",
+    "SpatialPyramidPooling",
+    "WeightNormalization",
+    "lsuv",
+    "mpelu",
+    "swap_activations",
+]
 __version__ = "0.1.0"

@@ -16,7 +16,7 @@ from zoo.index import trainable_parameters
 SNAPSHOTS = pathlib.Path(__file__).with_name("snapshots")
 REGENERATE = "python -m pytest tests/test_architectures.py --slow --update-snapshots"
 SETTINGS = (
-    "kernel_size strides pool_size output_size padding rate noise_shape epsilon momentum center scale use_bias "
+    "kernel_size strides pool_size levels padding rate noise_shape epsilon momentum center scale use_bias "
     "activation negative_slope shared_axes"
 ).split()
 

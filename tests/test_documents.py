@@ -21,6 +21,7 @@ MODULES = [
     "keras_mpelu.lsuv",
     "keras_mpelu.swap_activations",
     "keras_mpelu.weight_normalization",
+    "keras_mpelu.spatial_pyramid",
     "training.augmentation",
     "training.optimizer",
     "training.recipes",
@@ -31,7 +32,6 @@ MODULES = [
     "zoo.registry",
     "zoo.residual",
     "zoo.snn",
-    "zoo.spatial_pyramid",
 ]
 README = (ROOT / "README.md").read_text()
 

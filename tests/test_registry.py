@@ -136,7 +136,7 @@ def test_maps_of_the_plain_networks_have_the_sizes_of_the_authors_files(name, la
     text = pathlib.Path(__file__).with_name("snapshots").joinpath(f"{name}.txt").read_text()
     sizes = [int(size) for size in re.findall(r"^Conv2D .* -> \((\d+),", text, flags=re.MULTILINE)]
     assert sizes == [109, 36, 37, 36, 37, 18, 19, 18, 19, 18, 19, *range(20, last)]
-    assert "Concatenate pyramid <- [-4, -3, -2, -1] -> (21760,)" in text
+    assert "SpatialPyramidPooling pyramid levels=4 -> (21760,)" in text
 
 
 def test_dropout_of_the_elu_networks():

@@ -33,6 +33,7 @@ deviation per channel.
 
 from keras import layers
 
+from keras_mpelu import SpatialPyramidPooling
 from zoo.activations import Activation
 from zoo.image_model import CIFAR100_MEAN
 from zoo.image_model import CIFAR100_STD
@@ -42,7 +43,6 @@ from zoo.image_model import classifier_model
 from zoo.image_model import image_input
 from zoo.image_model import image_model
 from zoo.registry import register_models
-from zoo.spatial_pyramid import spatial_pyramid
 
 # depth -> stacks of (layers, units, receptive field), without the classifier.
 STACKS = {
@@ -170,7 +170,7 @@ def elu_net_imagenet(
     inputs, x = image_input(input_shape, mean, std, smallest=64 * stem_stride)
     for number, stack in enumerate(STACKS[15], start=1):
         x = convolutions(x, stack, f"stack{number}", activation, True, 0.0, stem_stride if number == 1 else 1)
-    x = spatial_pyramid(x, 3)
+    x = SpatialPyramidPooling(3, name="pyramid")(x)
     act = Activation(activation)
     for number in (1, 2):
         x = layers.Dense(4096, kernel_initializer=he_initializer(), name=f"fc{number}")(x)

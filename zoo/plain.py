@@ -35,6 +35,7 @@ subtracts the mean; here images are also divided by their deviation (`std=(1, 1,
 import keras
 from keras import layers
 
+from keras_mpelu import SpatialPyramidPooling
 from zoo.activations import Activation
 from zoo.image_model import CIFAR100_MEAN
 from zoo.image_model import CIFAR100_STD
@@ -43,7 +44,6 @@ from zoo.image_model import IMAGENET_STD
 from zoo.image_model import classifier_model
 from zoo.image_model import image_input
 from zoo.registry import register_models
-from zoo.spatial_pyramid import spatial_pyramid
 
 IMAGENET = {"small": False}
 SMALL = {
@@ -155,7 +155,7 @@ def plain_net(
         x = conv(x, number, widths[1] if number < 6 else widths[2], 2, padding=padding)
         if number == 5:
             x = layers.MaxPooling2D(2, padding="same", name="conv5_pool")(x)
-    x = spatial_pyramid(x, 3 if small else 4)
+    x = SpatialPyramidPooling(3 if small else 4, name="pyramid")(x)
     for number in (1, 2):
         if small:
             dense = layers.Dense(512, kernel_initializer=kernel_initializer(), name=f"fc{number}")
