@@ -1,5 +1,6 @@
 """Docstring examples and README snippets run; generated tables are up to date."""
 
+import csv
 import doctest
 import importlib
 import pathlib
@@ -11,8 +12,10 @@ import pytest
 
 import keras_mpelu
 import zoo
+from training.benchmark import RATES
 from training.report import results_csv
 from training.report import with_table
+from zoo.pretrained import FINETUNING_RATE
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODULES = [
@@ -34,6 +37,7 @@ MODULES = [
     "zoo.snn",
 ]
 README = (ROOT / "README.md").read_text()
+FINETUNING = (ROOT / "results" / "finetuning.csv").read_text()
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -60,7 +64,19 @@ def test_readme_snippets(snippet, tmp_path, monkeypatch, request):
 def test_the_readme_table_is_up_to_date():
     results = (ROOT / "results" / "models.csv").read_text()
     assert results == results_csv(), "run `python -m training report`"
-    assert README == with_table(README, results), "run `python -m training report`"
+    assert README == with_table(README, results, FINETUNING), "run `python -m training report`"
+
+
+def test_fine_tuning_beats_training_from_scratch_as_the_readme_says():
+    rows = list(csv.DictReader(FINETUNING.splitlines()))
+    accuracy = {(row["arm"], row["seed"]): float(row["test_accuracy"]) for row in rows}
+    gains = [accuracy["pretrained", seed] - accuracy["scratch", seed] for seed in ("0", "1", "2")]
+    assert min(gains) > 0
+    rates = [
+        [float(value) for value in row["validation_accuracy"].split()] for row in rows if row["arm"] == "pretrained"
+    ]
+    best = max(range(5), key=lambda place: sum(row[place] for row in rates))
+    assert RATES[best] == FINETUNING_RATE  # what `load_model` compiles with
 
 
 def test_every_row_of_the_table_is_a_loadable_model():

@@ -141,6 +141,15 @@ def _cifar_resnet(name):
     )
 
 
+def _no_decay(name):
+    """The short recipe without L2 on alpha and beta, as PReLU's authors have it for their slopes.
+
+    For in the short recipe alpha and beta decay to 0. To be compared with it on a validation split before it is run.
+    """
+    notes = f"{' '.join(_no_decay.__doc__.split())} Else: {' '.join(_cifar_resnet.__doc__.split())}"
+    return dataclasses.replace(_cifar_resnet(name), multipliers=_mpelu_multipliers(name, 0.0), notes=notes)
+
+
 def _paper(name):
     """The paper's appendix: 200 epochs, rate 0.1, a tenth of it after epochs 80 and 121 ("at 81 and 122").
 
@@ -259,6 +268,8 @@ def _recipes():
         for dataset in ("cifar100", "cifar10"):
             name = f"{arch}.{dataset}"
             table[name] = _cifar_resnet(name) if short else _paper(name)
+            if short and arch.startswith("mpelu"):
+                table[f"{name}-nodecay"] = _no_decay(f"{name}-nodecay")
             for tag, make in (("paper", _paper), ("warmup", _paper_warmup), ("dagger", _dagger), ("modern", _modern)):
                 table[f"{name}-{tag}"] = make(f"{name}-{tag}")
     for arch in list_models("elu_net*"):

@@ -8,6 +8,7 @@ from zoo.card import mean_and_spread
 from zoo.registry import list_models
 from zoo.registry import model_info
 
+FINETUNING = "<!-- fine-tuning: made by `python -m training report` -->", "<!-- end of fine-tuning -->"
 START, END = "<!-- results: made by `python -m training report` -->", "<!-- end of results -->"
 
 # Others' weights for the same task, from their own pages; none was measured here.
@@ -69,13 +70,37 @@ def readme_table(results):
     return "\n".join(lines)
 
 
-def with_table(readme, results):
-    """The README with its table replaced."""
-    before, _, rest = readme.partition(START)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise ValueError(f"README.md has no lines {START!r} and {END!r} for the table")
-    return f"{before}{START}\n{readme_table(results)}\n{END}{after}"
+def finetuning_sentence(measured):
+    """The README's sentence, from the text of results/finetuning.csv."""
+    rows = list(csv.DictReader(io.StringIO(measured)))
+    accuracy = {
+        arm: [float(row["test_accuracy"]) for row in rows if row["arm"] == arm] for arm in ("pretrained", "scratch")
+    }
+    means = {arm: f"{100 * sum(values) / len(values):.1f} %" for arm, values in accuracy.items()}
+    first = rows[0]
+    return "\n".join(
+        (
+            f"Fine-tuning `{first['model']}` on {first['images']} images of rendered digits, which it has never seen,",
+            f"gives {means['pretrained']} on {first['test_rows']} test rows; the same network from scratch",
+            f"{means['scratch']} (means of {len(accuracy['scratch'])} seeds, {first['epochs']} epochs, each arm at the "
+            "best of five learning rates by a validation",
+            "split; `python -m training benchmark finetuning`, `results/finetuning.csv`).",
+        )
+    )
+
+
+def with_table(readme, results, finetuning):
+    """The README with its table and its sentence on fine-tuning replaced."""
+    readme = _between(readme, START, END, readme_table(results))
+    return _between(readme, *FINETUNING, finetuning_sentence(finetuning))
+
+
+def _between(readme, start, end, text):
+    before, _, rest = readme.partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"README.md has no lines {start!r} and {end!r}")
+    return f"{before}{start}\n{text}\n{end}{after}"
 
 
 def report(root="."):
@@ -86,5 +111,6 @@ def report(root="."):
         raise FileNotFoundError(f"no {readme}; run this in the root of the repository")
     results = results_csv()
     (root / "results" / "models.csv").write_text(results)
-    readme.write_text(with_table(readme.read_text(), results))
+    finetuning = (root / "results" / "finetuning.csv").read_text()
+    readme.write_text(with_table(readme.read_text(), results, finetuning))
     return root / "results" / "models.csv", readme

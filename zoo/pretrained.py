@@ -40,7 +40,8 @@ from zoo.safety import Refused
 from zoo.safety import check_contents
 
 BUNDLED = pathlib.Path(__file__).with_name("weights")
-FINETUNING_RATE = 1e-3  # Adam's own default; `python -m training benchmark finetuning` compares five
+# Best of five on the validation splits of `python -m training benchmark finetuning` (results/finetuning.csv).
+FINETUNING_RATE = 1e-3
 OWN = "the model's own"  # default of classifier_activation
 
 
