@@ -34,10 +34,18 @@ def data_dir():
 
 
 @pytest.fixture(autouse=True)
-def keras_state():
-    """Every test starts from Keras's own defaults."""
+def float32():
+    """Every test starts from Keras's own policy."""
     yield
     import keras
 
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def keras_state():
+    """Every file starts from a clear session (each test would spend some tenths of a second on collecting garbage)."""
+    yield
+    import keras
+
     keras.utils.clear_session()
