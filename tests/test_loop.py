@@ -117,6 +117,13 @@ def test_the_papers_schedules(tag, first_steps):
     assert float(schedule(10 * recipe.epochs)) == pytest.approx(before)
 
 
+def test_each_recipe_standardises_by_the_statistics_of_its_data():
+    for dataset, mean in (("cifar10", 125.3), ("cifar100", 129.304)):
+        recipe = get_recipe(f"elu_resnet20.{dataset}")
+        model = loop.build(dataclasses.replace(recipe, overrides={**recipe.overrides, "depth": 8}), 10)
+        assert np.ravel(keras.ops.convert_to_numpy(model.get_layer("preprocess").mean))[0] == pytest.approx(mean)
+
+
 def test_a_rescaled_recipe_moves_its_rates_and_says_so():
     recipe = get_recipe("mpelu_resnet20.cifar100-paper").rescaled(50)
     assert recipe.epochs == 50 and recipe.rates == ((20.0, 0.01), (30.25, 0.001))
