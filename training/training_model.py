@@ -35,6 +35,7 @@ class TrainingModel(keras.Model):
         self.labels_on_device = _constant(y, "int32")
         self.augmentation_seed = keras.random.SeedGenerator(seed)
         self.accuracy = keras.metrics.Mean(name="accuracy")
+        self.built = True  # every part is; else Keras would try it out on rows of floats
 
     def call(self, rows, training=None):
         x = ops.cast(ops.take(self.inputs_on_device, rows, axis=0), self.network.inputs[0].dtype)
