@@ -235,8 +235,7 @@ def draw(path):
             if not line:
                 axis.set_title(activation)
         axes[line, 0].set_ylabel(f"{net}\n{what}")
-    for axis in axes[-1]:
-        axis.set_xlabel(f"layer (residual networks: unit / {EVERY}), from the input")
+    figure.supxlabel(f"layer, from the input (residual networks: every {EVERY}rd unit)", fontsize="medium")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncol=len(INITIALIZERS), frameon=False)
     figure.tight_layout(rect=(0, 0, 1, 0.97))
     picture = path.with_suffix(".png")
