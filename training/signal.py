@@ -231,11 +231,11 @@ def draw(path):
                     axis.plot(*zip(*points, strict=True), label=initializer, linewidth=1)
             axis.axhline(1, color="black", linewidth=0.5)
             axis.set_yscale("log")
+            axis.set_ylim(1e-8, 1e4)  # the Gaussian leaves it: to 1e-70 it would hide the others' differences
             if not line:
                 axis.set_title(activation)
         axes[line, 0].set_ylabel(f"{net}\n{what}")
-    for axis in axes[-1]:
-        axis.set_xlabel("layer, from the input")
+    figure.supxlabel(f"layer, from the input (residual networks: every {EVERY}rd unit)", fontsize="medium")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncol=len(INITIALIZERS), frameon=False)
     figure.tight_layout(rect=(0, 0, 1, 0.97))
     picture = path.with_suffix(".png")

@@ -34,6 +34,8 @@ class TrainingModel(keras.Model):
         self.inputs_on_device = _constant(x, x.dtype if x.dtype == "uint8" else network.inputs[0].dtype)
         self.labels_on_device = _constant(y, "int32")
         self.augmentation_seed = keras.random.SeedGenerator(seed)
+        # A loss object, not the function: it divides by the number of devices where Keras adds up their gradients.
+        self.cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
         self.accuracy = keras.metrics.Mean(name="accuracy")
         self.built = True  # every part is; else Keras would try it out on rows of floats
 
@@ -65,7 +67,7 @@ class TrainingModel(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         logits, targets = y_pred
-        return ops.mean(ops.categorical_crossentropy(targets, ops.cast(logits, targets.dtype), from_logits=True))
+        return self.cross_entropy(targets, logits)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         logits, targets = y_pred
