@@ -108,10 +108,9 @@ def fit(
         "devices": devices,
         "engine": ENGINE,
     }
-    with only_run_in(folder), distribution(devices) as scope:
+    with only_run_in(folder), distribution(devices):
         _check_same_run(folder / "run.json", run)
-        with scope():
-            plain, model = _prepare(recipe, x, y, num_classes, seed, steps, build_arguments)
+        plain, model = _prepare(recipe, x, y, num_classes, seed, steps, build_arguments)
         done, kept = _restore(model, folder)
         if done:
             print(f"{recipe.name} resumed at step {done} of {recipe.epochs * steps}", flush=True)
@@ -430,40 +429,27 @@ def only_run_in(folder):
 
 @contextlib.contextmanager
 def distribution(devices):
-    """Data parallelism over several devices, by the backend's own engine.
+    """Data parallelism over several devices, by `keras.distribution` on JAX.
 
-    JAX: `keras.distribution.DataParallel`; the result is that of one device but
-    for the order of sums. TensorFlow: `tf.distribute.MirroredStrategy`, where
-    batch norm takes its statistics from each device's share of the batch.
-
-    Yields:
-        A function that gives the context in which the model is built.
+    The result is that of one device but for the order of sums. (On TensorFlow
+    Keras reads some batches of an endless generator before the first step of a
+    `tf.distribute` strategy, so a run would not be that of one device.)
     """
-    backend = keras.backend.backend()
     if devices == 1:
-        yield contextlib.nullcontext
-    elif backend == "jax":
-        found = keras.distribution.list_devices()
-        _enough(devices, found)
-        before = keras.distribution.distribution()
-        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:devices]))
-        try:
-            yield contextlib.nullcontext
-        finally:
-            keras.distribution.set_distribution(before)
-    elif backend == "tensorflow":
-        import tensorflow as tf
-
-        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        _enough(devices, found)
-        yield tf.distribute.MirroredStrategy([device.name for device in found[:devices]]).scope
-    else:
-        raise ValueError(f"devices={devices}: more than one device needs the JAX or TensorFlow backend, not {backend}")
-
-
-def _enough(devices, found):
+        yield
+        return
+    backend = keras.backend.backend()
+    if backend != "jax":
+        raise ValueError(f"devices={devices}: more than one device needs the JAX backend; this is {backend}")
+    found = keras.distribution.list_devices()
     if not 1 <= devices <= len(found):
         raise ValueError(f"devices={devices}, but there are {len(found)} here: {', '.join(map(str, found))}")
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:devices]))
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
 
 
 def _check_same_run(path, run):

@@ -34,7 +34,6 @@ class TrainingModel(keras.Model):
         self.inputs_on_device = _constant(x, x.dtype if x.dtype == "uint8" else network.inputs[0].dtype)
         self.labels_on_device = _constant(y, "int32")
         self.augmentation_seed = keras.random.SeedGenerator(seed)
-        # A loss object, not the function: it divides by the number of devices where Keras adds up their gradients.
         self.cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
         self.accuracy = keras.metrics.Mean(name="accuracy")
         self.built = True  # every part is; else Keras would try it out on rows of floats
