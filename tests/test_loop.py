@@ -17,6 +17,8 @@ import pytest
 from training import Recipe
 from training import get_recipe
 from training import loop
+from training import queue
+from training.__main__ import main as training_command
 from training.curves import curves_png
 from training.queue import read_queue
 
@@ -127,6 +129,7 @@ def test_each_recipe_standardises_by_the_statistics_of_its_data():
 def test_a_rescaled_recipe_moves_its_rates_and_says_so():
     recipe = get_recipe("mpelu_resnet20.cifar100-paper").rescaled(50)
     assert recipe.epochs == 50 and recipe.rates == ((20.0, 0.01), (30.25, 0.001))
+    assert get_recipe("mpelu_resnet20.cifar100").rescaled(25).warmup_epochs == 0.5
     assert recipe.notes.startswith("Rescaled from 200 to 50 epochs")
 
 
@@ -172,7 +175,7 @@ def start_process(folder):
         "import sys; sys.path.insert(0, 'tests'); from test_loop import *; loop.CHECKPOINT_SECONDS = 0; "
         "loop.fit(LONG, *rows(), 2, sys.argv[1])"
     )
-    return subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def newest_step(folder):
@@ -194,8 +197,9 @@ def killed_runs_end_alike(tmp_path, kills):
         target = reached + rng.randint(1, steps // (kills + 1) - 20)
         wait_for_step(folder, max(target, 1), process)
         process.kill()
-        process.wait()
-        assert newest_step(folder) >= target > reached, "it did not go on from where it was"
+        printed = process.communicate()[0]
+        assert not kill or f"resumed at step {reached} of {steps}" in printed
+        assert newest_step(folder) >= target
         reached = newest_step(folder)
         if kill == kills - 1:  # the newest is cut short: the one before it serves
             newest = max(folder.glob("step-*.npz"))
@@ -226,6 +230,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, whole):
     fitted = loop.fit(TINY, *rows(), 2, tmp_path)
     printed = capsys.readouterr().out
     assert "step-000000012.json is damaged" in printed
+    assert list(tmp_path.glob("damaged-step-000000012*.npz"))  # nothing is deleted
     assert "resumed at step 6 of 24" in printed
     assert_same_run(whole, fitted)
 
@@ -275,7 +280,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
             loop.fit(LONG, *rows(), 2, tmp_path)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def test_seeds_differ(tmp_path, whole):
@@ -349,7 +354,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_layer(tmp_pa
     with pytest.raises(FloatingPointError, match=message) as caught:
         loop.fit(recipe, x, y, 2, tmp_path)
     assert "lower the learning rate" in str(caught.value)
-    assert np.isfinite(max(tmp_path.glob("step-*.npz")).stat().st_size)
     kept = loop.checkpoints.load_newest(tmp_path)
     assert kept[0] < step and all(np.isfinite(array).all() for array in kept[1].values())
 
@@ -390,6 +394,47 @@ def test_the_queue_gives_the_runs_to_do_in_order(tmp_path):
     with pytest.raises(ValueError, match="no table row with a command"):
         read_queue(path)
     assert all(get_recipe(arguments[0]) for arguments in read_queue(ROOT / "results" / "QUEUE.md"))
+
+
+def test_a_run_without_a_sound_checkpoint_is_not_begun_anew(tmp_path):
+    with pytest.raises(loop.Interrupted):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(6)])
+    for part in tmp_path.glob("step-*.npz"):
+        part.rename(tmp_path / f"elsewhere-{part.name}")
+    with pytest.raises(ValueError, match="none of the 2 checkpoints in .* is sound"):
+        loop.fit(TINY, *rows(), 2, tmp_path)
+    for part in tmp_path.glob("elsewhere-*"):
+        part.rename(tmp_path / part.name.removeprefix("elsewhere-"))
+    with pytest.raises(loop.Interrupted, match="stopped at step 12"):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(6)])
+
+
+def test_the_queue_goes_on_after_a_failure_and_stops_in_time(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "QUEUE.md"
+    lines = [f"| `python -m training train {name}` | to do |" for name in ("bad.a", "ended.b", "stopped.c", "late.d")]
+    path.write_text("\n".join(lines))
+    ended = tmp_path / "runs" / "ended.b" / "ended.b" / "recipe.json"
+    ended.parent.mkdir(parents=True)
+    ended.write_text('{"results": {"seeds": [0]}}')
+    calls = []
+
+    def run(command):
+        calls.append(command)
+        return {"bad.a": 1, "stopped.c": queue.TEMPFAIL}[command[4]]
+
+    monkeypatch.setattr(queue, "_run", run)
+    command = ["train", "--queue", str(path), "--out", str(tmp_path / "runs"), "--stop-after", "9"]
+    with pytest.raises(SystemExit) as exit:
+        training_command(command)
+    assert exit.value.code == queue.TEMPFAIL
+    assert [call[4] for call in calls] == ["bad.a", "stopped.c"]
+    assert 8 < float(calls[0][calls[0].index("--stop-after") + 1]) < 9
+    assert "ended.b has ended" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        training_command([*command[:-1], "0"])
+    assert len(calls) == 2  # no time: nothing is begun
+    assert training_command([*command, "--bundle"]) == 1
+    assert "--bundle belongs into the commands" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(

@@ -1,6 +1,7 @@
 """`python -m training train / finetune / benchmark / card / publish / report`."""
 
 import argparse
+import importlib.util
 import os
 import pathlib
 import sys
@@ -27,7 +28,11 @@ def main(arguments=None):
     train.add_argument("--validation", type=float, metavar="FRACTION", help="hold training rows out; read no test row")
     train.add_argument("--devices", type=int, default=1, help="devices to spread a batch over (JAX)")
     train.add_argument("--deterministic", action="store_true", help="exact resume on a GPU too (slower)")
-    train.add_argument("--tensorboard", metavar="FOLDER", help="write TensorBoard logs (needs tensorboard)")
+    train.add_argument(
+        "--tensorboard",
+        metavar="FOLDER",
+        help="write TensorBoard logs (needs TensorFlow; waits for the device at every step)",
+    )
     train.add_argument("--bundle", action="store_true", help="copy the folder of weights into the package")
     train.set_defaults(run=_train)
 
@@ -66,11 +71,18 @@ def main(arguments=None):
 
 
 def _train(args):
+    from training.queue import TEMPFAIL
     from training.recipes import get_recipe
 
     if (args.name is None) == (args.queue is None):
         raise ValueError("give the name of one model, or --queue FILE")
     if args.queue:
+        given = [name for name in ("seeds", "epochs", "minutes", "validation", "tensorboard") if getattr(args, name)]
+        given += [name for name in ("bundle", "deterministic") if getattr(args, name)]
+        if given or args.devices != 1:
+            raise ValueError(
+                f"--{(given or ['devices'])[0]} belongs into the commands of {args.queue}, not beside --queue"
+            )
         from training.queue import train_queue
 
         return train_queue(args)
@@ -86,7 +98,13 @@ def _train(args):
 
     if args.deterministic:
         make_deterministic()
-    callbacks = [keras.callbacks.TensorBoard(args.tensorboard)] if args.tensorboard else []
+    callbacks = []
+    if args.tensorboard:
+        if importlib.util.find_spec("tensorflow") is None:
+            raise ModuleNotFoundError(
+                "--tensorboard: Keras writes its logs with TensorFlow; install it, or leave it out"
+            )
+        callbacks = [keras.callbacks.TensorBoard(args.tensorboard)]
     try:
         made = train(
             recipe,
@@ -103,8 +121,8 @@ def _train(args):
         )
     except Interrupted as reason:
         print(f"{reason}; the same command goes on from there", file=sys.stderr)
-        raise SystemExit(os.EX_TEMPFAIL) from None
-    print(made if args.validation else describe(made))
+        raise SystemExit(TEMPFAIL) from None
+    print(describe(made) if (made / "recipe.json").exists() else made)
 
 
 def _finetune(args):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 
 import numpy as np
 
@@ -59,11 +60,24 @@ def save(folder, step, arrays, facts):
     named = {path.name.partition(".")[0] for path in folder.glob("step-*")}
     for old in named - set(manifests[-KEPT:]):  # also parts of a checkpoint that a kill left without its JSON
         _delete(folder, old)
+    for left in folder.glob(".step-*"):  # by a kill in the midst of a write
+        left.unlink()
 
 
 def load_newest(folder):
-    """The newest checkpoint that is sound: `(step, arrays, facts)`, or `None`. Damaged ones are named and deleted."""
-    for path in sorted(folder.glob("step-*.json"), reverse=True):
+    """The newest checkpoint that is sound: `(step, arrays, facts)`; `None` if there is none at all.
+
+    A damaged one is named and put aside (`damaged-step-...`), nothing is
+    deleted.
+
+    Raises:
+        ValueError: there are checkpoints, but none is sound.
+        OSError: one could not be read for another reason than that it is
+            missing.
+    """
+    manifests = sorted(folder.glob("step-*.json"), reverse=True)
+    damaged = []
+    for path in manifests:
         try:
             manifest = json.loads(path.read_text())
             content = bytearray()
@@ -74,11 +88,24 @@ def load_newest(folder):
                 content += piece
             with np.load(io.BytesIO(content), allow_pickle=False) as stored:
                 arrays = {name: stored[f"{number:05d}"] for number, name in enumerate(manifest["names"])}
+            for name in damaged:
+                _put_aside(folder, name)
             return manifest["step"], arrays, manifest["facts"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             print(f"{path.name} is damaged ({error}); trying the one before", flush=True)
-            _delete(folder, path.stem)  # else it would count as newer than what follows
+            damaged.append(path.stem)
+    if manifests:
+        raise ValueError(
+            f"none of the {len(manifests)} checkpoints in {folder} is sound; bring the missing parts, or give another "
+            "--out to start anew"
+        )
     return None
+
+
+def _put_aside(folder, name):
+    """Out of the way of what follows, which is older: else it would count as the newest."""
+    for path in folder.glob(f"{name}.*"):
+        os.replace(path, path.with_name(f"damaged-{path.name}"))
 
 
 def _delete(folder, name):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import signal
 import threading
@@ -16,12 +17,13 @@ from training import checkpoints
 from training.optimizer import CoupledSGD
 from training.training_model import TrainingModel
 from zoo.datasets import sha256_of
+from zoo.graphs import functional_model
 from zoo.registry import create_model
 
 # Counts up whenever a change makes the same recipe and seed give other weights: an older run is then not resumed.
 ENGINE = 2
 CHECKPOINT_SECONDS = 30
-CHECK_STEPS = 50  # how often the host waits for the device: to see a NaN, and to keep its clock honest
+CHECK_STEPS = 50  # after so many, or two seconds, the host waits for the device: to see a NaN, and to keep time
 LINE_SECONDS = 60  # within an epoch
 
 
@@ -94,6 +96,7 @@ def fit(
         OSError: a checkpoint could not be written; the earlier ones are kept.
         Interrupted: the run was stopped before its end.
     """
+    deadline = float("inf") if stop_after is None else time.monotonic() + 60 * stop_after
     steps = len(x) // recipe.batch_size
     if steps < 1:
         raise ValueError(f"batch_size {recipe.batch_size} is larger than the {len(x)} training rows; make it smaller")
@@ -114,7 +117,7 @@ def fit(
         done, kept = _restore(model, folder)
         if done:
             print(f"{recipe.name} resumed at step {done} of {recipe.epochs * steps}", flush=True)
-        keeper = Keeper(recipe, folder, model, done, kept, steps, stop_after, quiet)
+        keeper = Keeper(recipe, folder, model, done, kept, steps, deadline, quiet)
         keeper.save()  # also before the first step, so that there is always one to go back to
         with _signals_stop(keeper):
             _train_from(model, recipe, len(x), seed, steps, keeper, callbacks)
@@ -183,7 +186,7 @@ def learning_rate_schedule(recipe, steps):
     `"cosine"`: linear warm-up from 0 (at most half of the run), then a cosine to
     0. `"steps"`: constant pieces.
     """
-    warmup = min(recipe.warmup_epochs * steps, recipe.epochs * steps // 2)
+    warmup = min(round(recipe.warmup_epochs * steps), recipe.epochs * steps // 2)
     rate = recipe.learning_rate
     if recipe.schedule == "cosine":
         return keras.optimizers.schedules.CosineDecay(
@@ -216,7 +219,7 @@ class Keeper(keras.callbacks.Callback):
     makes Keras wait for the device at every step.
     """
 
-    def __init__(self, recipe, folder, model, done, kept, steps, stop_after, quiet):
+    def __init__(self, recipe, folder, model, done, kept, steps, deadline, quiet):
         super().__init__()
         self.recipe, self.folder, self.steps, self.quiet = recipe, folder, steps, quiet
         self.training_model = model
@@ -226,9 +229,9 @@ class Keeper(keras.callbacks.Callback):
         self.alpha_beta = kept.get("alpha_beta", [])
         self.seconds_before = kept.get("seconds", 0.0)  # spent in the epoch that was interrupted
         self.metrics = kept.get("metrics") if done % steps else None
-        self.deadline = float("inf") if stop_after is None else time.monotonic() + 60 * stop_after
+        self.deadline = deadline
         self.stop = self.failed = False
-        self.saved = self.printed = time.monotonic()
+        self.saved = self.printed = self.checked = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started, self.steps_before = time.monotonic(), self.step % self.steps
@@ -238,9 +241,10 @@ class Keeper(keras.callbacks.Callback):
             self.metrics = None
 
     def on_train_batch_begin(self, batch, logs=None):
-        if not self.stop and self.step % CHECK_STEPS == 0 and self.step % self.steps:
-            self._check()
         now = time.monotonic()
+        if not self.stop and self.step % self.steps and (self.step % CHECK_STEPS == 0 or now > self.checked + 2):
+            self._check()
+            now = self.checked = time.monotonic()
         if now > self.deadline:
             self.stop = True
         if self.stop or self.failed:
@@ -313,6 +317,9 @@ class Keeper(keras.callbacks.Callback):
             "alpha_beta": self.alpha_beta,
             "seconds": self.seconds_before + (time.monotonic() - self.started if begun and not self.stop else 0.0),
         }
+        if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
+            self.failed = True  # a gradient that overflowed after a finite loss
+            return
         checkpoints.save(self.folder, self.step, arrays, facts)
         self.saved, self.saved_step = time.monotonic(), self.step
 
@@ -348,7 +355,10 @@ def _restore(model, folder):
 
 
 def _average(model):
-    """The moving averages of the weights, in the order of the network's trainable variables."""
+    """The moving averages of the weights, in the order of the network's trainable variables.
+
+    Batch norm's moving statistics are averages already and stay those of the last weights.
+    """
     if not model.optimizer.use_ema:
         return None
     weights = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
@@ -364,16 +374,19 @@ def _diagnosis(model, recipe, count, seed, steps, keeper):
     step = keeper.saved_step
     _restore(model, keeper.folder)
     model.reset_metrics()
+    before = None
     for (rows,) in row_batches(recipe, count, seed, steps, first_step=step):
-        before = model.network.get_weights()
+        if step > keeper.step - 3 * CHECK_STEPS:  # the check before found it sound
+            before = model.network.get_weights()
         step += 1
         loss = model.train_on_batch(rows, return_dict=True)["loss"]
         if not np.isfinite(loss) or step > keeper.step + CHECK_STEPS:
             break
-    model.network.set_weights(before)
+    model.network.set_weights(before or model.network.get_weights())
     return (
         f"{recipe.name}: the loss was {float(loss)} at step {step}, {_first_bad_layer(model, rows)}; the checkpoint at "
-        f"step {keeper.saved_step} is kept in {keeper.folder}; lower the learning rate ({recipe.learning_rate})"
+        f"step {keeper.saved_step} is kept in {keeper.folder}; lower the learning rate ({recipe.learning_rate}) and "
+        "give another --out"
     )
 
 
@@ -383,7 +396,7 @@ def _first_bad_layer(model, rows):
         for weight in layer.weights:
             if not np.isfinite(keras.ops.convert_to_numpy(weight).astype("float64")).all():
                 return f"where the weight {weight.path} is not finite"
-    probe = keras.Model(model.network.inputs, [layer.output for layer in layers])
+    probe = functional_model(model.network.inputs[0], [layer.output for layer in layers], "probe")
     x = keras.ops.cast(keras.ops.take(model.inputs_on_device, rows, axis=0), model.network.inputs[0].dtype)
     for layer, output in zip(layers, probe(x, training=True), strict=True):
         if not np.isfinite(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32"))).all():
@@ -480,4 +493,5 @@ def make_deterministic():
     elif backend == "torch":
         import torch
 
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses without it
         torch.use_deterministic_algorithms(True)

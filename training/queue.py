@@ -1,15 +1,19 @@
 """The queue: a Markdown table of training commands, worked through from the top."""
 
+import itertools
+import json
 import os
 import pathlib
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
 
 COMMAND = re.compile(r"`(python -m training train [^`]+)`")
-GRACE = 1 / 3  # minutes kept back: a run needs them to start and to write its last checkpoint
+TEMPFAIL = getattr(os, "EX_TEMPFAIL", 75)
+GRACE = 0.5  # minutes kept back: a run needs them to start and to write its last checkpoint
 
 
 def read_queue(path):
@@ -38,7 +42,7 @@ def train_queue(args):
     Each run is a process of its own, so that nothing of one reaches the next. A
     run that has ended in the folder `--out` is passed over.
     """
-    started = time.monotonic()
+    started, failed = time.monotonic(), []
     for arguments in read_queue(args.queue):
         if _has_ended(arguments, pathlib.Path(args.out)):
             print(f"queue: {arguments[0]} has ended in {args.out}", flush=True)
@@ -49,16 +53,37 @@ def train_queue(args):
         if args.stop_after is not None:
             left = args.stop_after - (time.monotonic() - started) / 60 - GRACE
             if left <= 0:
-                break
+                _stopped()
             command += ["--stop-after", f"{left:.2f}"]
         print(f"queue: {shlex.join(command[1:])}", flush=True)
-        result = subprocess.run(command)
-        if result.returncode == os.EX_TEMPFAIL:
-            print("queue: stopped in time; the same command goes on", flush=True)
-            raise SystemExit(os.EX_TEMPFAIL)
-        if result.returncode:
-            raise SystemExit(result.returncode)
+        status = _run(command)
+        if status == TEMPFAIL:
+            _stopped()
+        if status:
+            failed.append(arguments[0])
+            print(f"queue: {arguments[0]} failed with exit status {status}; going on", flush=True)
+    if failed:
+        raise RuntimeError(f"{len(failed)} of the queue's runs failed: {', '.join(failed)}; their messages are above")
     print("queue: nothing left to run", flush=True)
+
+
+def _run(command):
+    """Runs a command to its end; Ctrl-C and SIGTERM are its to obey: it saves, and says so by its exit status."""
+    process = subprocess.Popen(command)
+    old = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),  # a terminal sends it to the process itself
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: process.terminate()),
+    }
+    try:
+        return process.wait()
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _stopped():
+    print("queue: stopped in time; the same command goes on", flush=True)
+    raise SystemExit(TEMPFAIL)
 
 
 def _has_ended(arguments, out):
@@ -66,4 +91,9 @@ def _has_ended(arguments, out):
     if "--validation" in arguments:
         fraction = float(arguments[arguments.index("--validation") + 1])
         return (out / name / f"validation-{fraction}" / "validation.json").exists()
-    return (out / name / name / "SHA256SUMS").exists()
+    recipe = out / name / name / "recipe.json"
+    seeds = itertools.takewhile(
+        str.isdigit, arguments[arguments.index("--seeds") + 1 :] if "--seeds" in arguments else ()
+    )
+    wanted = [int(seed) for seed in seeds]
+    return recipe.exists() and wanted in ([], json.loads(recipe.read_text())["results"]["seeds"])

@@ -54,7 +54,7 @@ class Recipe:
     learning_rate: float
     schedule: str = "cosine"
     rates: tuple = ()
-    warmup_epochs: int = 0
+    warmup_epochs: float = 0
     momentum: float = 0.9
     nesterov: bool = True
     l2: float = 0.0
@@ -103,12 +103,13 @@ class Recipe:
         return tag.replace("uci-", "uci/", 1) if tag.startswith("uci-") else tag.partition("-")[0]
 
     def rescaled(self, epochs):
-        """The same recipe in another number of epochs: its rates move in proportion, its notes say so."""
+        """The same recipe in another number of epochs: rates and warm-up move in proportion, the notes say so."""
         if epochs == self.epochs:
             return self
         rates = tuple((epoch * epochs / self.epochs, rate) for epoch, rate in self.rates)
+        warmup = self.warmup_epochs * epochs / self.epochs
         notes = f"Rescaled from {self.epochs} to {epochs} epochs. {self.notes}"
-        return dataclasses.replace(self, epochs=epochs, rates=rates, notes=notes)
+        return dataclasses.replace(self, epochs=epochs, rates=rates, warmup_epochs=warmup, notes=notes)
 
 
 # Of the training images of CIFAR-10, 0-255, as fb.resnet.torch has them; the builders' own are CIFAR-100's.
@@ -275,7 +276,7 @@ def _recipes():
                 table[f"{name}-nodecay"] = _no_decay(f"{name}-nodecay")
             for tag, make in (("paper", _paper), ("warmup", _paper_warmup), ("dagger", _dagger), ("modern", _modern)):
                 table[f"{name}-{tag}"] = make(f"{name}-{tag}")
-    for arch in list_models("elu_net*"):
+    for arch in list_models("elu_net11"):  # the 18-layer net has a schedule of its own, with a second phase
         for dataset in ("cifar100", "cifar10"):
             table[f"{arch}.{dataset}"] = _clevert(f"{arch}.{dataset}")
     for name, recipe in table.items():

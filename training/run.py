@@ -3,6 +3,8 @@
 import contextlib
 import csv
 import dataclasses
+import hashlib
+import importlib.util
 import io
 import json
 import pathlib
@@ -34,6 +36,7 @@ from zoo.pretrained import put_in_place
 from zoo.pretrained import save_model
 from zoo.pretrained import sha256
 
+PACKAGING = ("huggingface_hub", "matplotlib", "safetensors")  # for the card, the picture, model.safetensors
 SPLIT_SEED = 0  # of the validation split: the same for all recipes, or they could not be compared
 
 
@@ -78,10 +81,18 @@ def train(
         training.loop.Interrupted: `stop_after` came before the end.
         ValueError, OSError: as `training.loop.fit` and `zoo.load_dataset`.
     """
+    started = time.monotonic()
     if epochs is not None and minutes is not None:
         raise ValueError(f"epochs or minutes, not both; received epochs={epochs} and minutes={minutes}")
     home = pathlib.Path(out) / recipe.name
     check_writable(home)
+    missing = [name for name in PACKAGING if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"{', '.join(missing)} missing here: the run trains and keeps its checkpoints, but the folder of weights "
+            f"is to be made where the extra keras-mpelu[train] is installed, by the same command on the same {out}",
+            file=sys.stderr,
+        )
     dataset = load_dataset(recipe.dataset, data_dir)
     if validation is not None:
         if not 0 < validation < 1:
@@ -95,9 +106,10 @@ def train(
         recipe = recipe.rescaled(epochs)
     seeds = tuple(seeds or recipe.seeds)
     runs = []
-    started = time.monotonic()
     for seed in seeds:
         left = None if stop_after is None else stop_after - (time.monotonic() - started) / 60
+        if left is not None and left <= 0:
+            raise loop.Interrupted(f"{recipe.name} stopped before seed {seed}; {home}")
         folder = home / f"seed{seed}"
         fitted = loop.fit(
             recipe,
@@ -114,6 +126,8 @@ def train(
         if validation is not None:
             runs.append({"seed": seed, **_validated(fitted, dataset)})
             continue
+        if missing:
+            continue
         if recipe.publish == "average":
             _put(fitted.model, fitted.average)
         logits, figures = _test_once(fitted.model, dataset, folder)
@@ -122,6 +136,8 @@ def train(
         facts = {"recipe": dataclasses.asdict(recipe), "rows": len(dataset.y_test), "runs": runs}
         loop.checkpoints.write_atomically(home / "validation.json", (json.dumps(facts, indent=1) + "\n").encode())
         return home / "validation.json"
+    if missing:
+        return home
     (model, history, _, alpha_beta), logits, figures = runs[0]
 
     published = loop.build(recipe, len(dataset.class_names), **arguments)
@@ -250,8 +266,14 @@ def builder_arguments(dataset):
 
 def _test_once(model, dataset, folder):
     """Logits and figures on the test rows; kept, so that a second call does not read them again."""
-    kept = folder / "test.npz"
+    digest = hashlib.sha256(b"".join(np.asarray(value).tobytes() for value in model.get_weights())).hexdigest()
+    kept = folder / f"test-{digest[:16]}.npz"  # of these weights and no others
     if not kept.exists():
+        if others := list(folder.glob("test-*.npz")):
+            raise ValueError(
+                f"the test rows were read for other weights of this run ({others[0]}); the choice between the last and "
+                "the average weights belongs before that, on a validation split"
+            )
         loop.checkpoints.write_atomically(kept, _npz(logits=predict(model, dataset.x_test)))
     logits = np.load(kept)["logits"]
     return logits, metrics(log_probabilities(logits, are_probabilities=False), dataset.y_test)
