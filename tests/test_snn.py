@@ -146,7 +146,10 @@ def test_moments_through_32_layers_that_are_not_square(initializer):
         assert 0.9 < variance.min() and variance.max() < 1.1
     else:  # theory tells what goes wrong, too
         assert np.abs(variance[-2:] - 1).max() > {"he_normal": 50, "glorot_normal": 0.2}[initializer]
-    np.testing.assert_allclose(variance, expected, rtol=0.3)
+    # A layer of n units has a second moment that is off by sqrt(2 / n) or so; where nothing pulls it back, as with He,
+    # the logarithms of these errors add up like a random walk. Three standard deviations, at the narrowest width.
+    reach = 3 * np.sqrt(2 / min(WIDTHS) * np.arange(1, len(WIDTHS) + 1))
+    np.testing.assert_array_less(np.abs(np.log(variance / expected)), reach)
 
 
 # Trainable parameters by hand: 16 columns, 5 layers (3 blocks) of 32 units, 4 classes.
