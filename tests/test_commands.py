@@ -147,12 +147,16 @@ def test_train_makes_a_complete_folder_and_resumes(tmp_path, capsys, monkeypatch
         "training.tabular.cross_validate", lambda *_: {"folds": 2, "rows": 9, "accuracy": {"x": [1, 0]}}
     )
     command = ("train", TABLE, "--out", tmp_path, "--epochs", 3, "--seeds", 1, 2)
-    with pytest.raises(SystemExit) as stop:
-        training_command(*command, "--stop-after", 1e-9)
-    assert stop.value.code == os.EX_TEMPFAIL
-    assert "the same command goes on" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr("training.loop.Keeper.on_train_begin", lambda self, logs=None: setattr(self, "stop", True))
+        for options, where in (((), "at step 1 of 24"), (("--stop-after", 1e-9), "before seed 1")):
+            with pytest.raises(SystemExit) as stop:
+                training_command(*command, *options)
+            assert stop.value.code == os.EX_TEMPFAIL
+            printed = capsys.readouterr().err
+            assert where in printed and "the same command goes on" in printed
     assert training_command(*command) == 0
-    assert "resumed at step" in capsys.readouterr().out
+    assert "resumed at step 1 of 24" in capsys.readouterr().out
     folder = tmp_path / TABLE / TABLE
     results = json.loads((folder / "recipe.json").read_text())["results"]
     assert results["seeds"] == [1, 2] and results["top1"] == results["top1_by_seed"][0]

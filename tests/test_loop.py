@@ -154,8 +154,6 @@ def test_images_resume_exactly_with_augmentation_batch_norm_mpelu_and_bfloat16(t
     whole = loop.fit(IMAGES, *images(), 10, tmp_path / "whole")
     with pytest.raises(loop.Interrupted):
         loop.fit(IMAGES, *images(), 10, tmp_path / "parts", callbacks=[StopAt(4)])
-    with pytest.raises(loop.Interrupted):
-        loop.fit(IMAGES, *images(), 10, tmp_path / "parts", callbacks=[StopAt(5)])
     parts = loop.fit(IMAGES, *images(), 10, tmp_path / "parts")
     assert_same_run(whole, parts)
     assert whole.alpha_beta.shape == (2, 7, 2)  # the stem and two in each of three units
@@ -167,7 +165,7 @@ def test_the_time_is_kept(tmp_path):
         loop.fit(TINY, *rows(), 2, tmp_path, stop_after=1e-9)
 
 
-LONG = dataclasses.replace(TINY, epochs=200)
+LONG = dataclasses.replace(TINY, epochs=100)
 
 
 def start_process(folder):

@@ -100,6 +100,7 @@ def mixup(images, targets, alpha, seed):
 
     - [Zhang et al., 2018](https://arxiv.org/abs/1710.09412)
     """
+    images, targets = ops.convert_to_tensor(images), ops.convert_to_tensor(targets)
     part = keras.random.beta((1,), alpha, alpha, seed=seed)
     images = ops.reshape(part, (1, 1, 1, 1)) * images + (1 - ops.reshape(part, (1, 1, 1, 1))) * ops.flip(images, 0)
     return images, ops.reshape(part, (1, 1)) * targets + (1 - ops.reshape(part, (1, 1))) * ops.flip(targets, 0)
@@ -124,6 +125,7 @@ def cutmix(images, targets, alpha, seed):
 
     - [Yun et al., 2019](https://arxiv.org/abs/1905.04899)
     """
+    images, targets = ops.convert_to_tensor(images), ops.convert_to_tensor(targets)
     _, height, width, _ = images.shape
     side = ops.sqrt(1 - keras.random.beta((1,), alpha, alpha, seed=seed))
     box_height, box_width = (ops.cast(side * length, "int32") for length in (height, width))
