@@ -474,12 +474,12 @@ def test_minutes_become_epochs_once(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "load_dataset", lambda *_: Data())
     recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=7)
     arguments = recipe, Data(), {"num_features": 5}, tmp_path, 1
-    epochs = run.epochs_in(0.05, *arguments)
+    epochs = run.epochs_in(2, *arguments)
     assert epochs >= 1
     monkeypatch.setattr(loop, "fit", lambda *_: pytest.fail("timed again"))
-    assert run.epochs_in(0.05, *arguments) == epochs
+    assert run.epochs_in(2, *arguments) == epochs
 
 
 class Data:
-    x_train, y_train = rows(1300)
+    x_train, y_train = rows(320)
     class_names = ("no", "yes")
