@@ -20,6 +20,7 @@ from training import publish
 from training.__main__ import main
 from training.card import card_text
 from training.card import rewrite
+from training.card import safetensors_bytes
 from training.publishing import FILES
 from training.publishing import check_publishable
 from zoo.card import eval_results
@@ -110,6 +111,11 @@ def test_safetensors_holds_the_weights_of_the_h5_by_their_layers(finished):
     assert len(arrays) >= len(tensors)
     for name, tensor in tensors.items():
         assert any(array.shape == tensor.shape and np.array_equal(array, tensor) for array in arrays), name
+
+
+def test_the_same_weights_are_the_same_bytes_of_safetensors(finished):
+    model = zoo.load_model(finished, compile=False)
+    assert len({safetensors_bytes(model) for _ in range(20)}) == 1
 
 
 @pytest.mark.parametrize("name", BUNDLED_MODELS)

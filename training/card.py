@@ -127,7 +127,8 @@ def safetensors_bytes(model):
     }
     if len(tensors) < len(model.weights):
         raise ValueError(f"{model.name} has layers of one name, so its weights cannot be told apart; name every layer")
-    return save(tensors, metadata={"format": "keras", "model": model.name})
+    # One entry of metadata: the library writes several in an order of its own at every call, and the bytes are summed.
+    return save(tensors, metadata={"format": "keras"})
 
 
 def _table(header, rows):

@@ -158,6 +158,6 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_resnet20.cifar100": "caf0771dc48da8ab15292ed9627370ff2e22263addc1228d7989d24eef48f42a",
-    "relu_resnet20.cifar100": "9059f2940f6bf7405dd519230c965380e42a8198de5b5fe2cf5058b1b0be05ea",
+    "mpelu_resnet20.cifar100": "0fcd96a23f7e7f8fa26eabcf6a720ae5c69165d9ccf356e6fcc1b64d45a83b1c",
+    "relu_resnet20.cifar100": "4de143ac1d31e54d2c60151c89ccb1ca242933a85a05f5b96aa32f5775b5e751",
 }

@@ -262,7 +262,7 @@ PAPER = {}
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "snn_mlp2.wine": "99449494f9d1396a7815e6fd65b6dea3bdaa087aa3373edbc85a09ead7c0d5b4",
-    "snn_mlp4.breast_cancer": "a78f9df88d57d10af6b1e7d1f6ab2038126ba5eeee05465a1cd22bdde3e73e57",
-    "snn_mlp4.digits": "a2a081f98c91027141ce39e5b6bb600469aaafdf2897de603d71d9d50ade4625",
+    "snn_mlp2.wine": "6ef11c26b9d1604c3181a6d6fd50a7715d46bde71f6f3ef3c292497a80dcfe21",
+    "snn_mlp4.breast_cancer": "f8b54651e2c3375142f93cc52c21a44d425c5ce12f2d7057e845cf91906c53dd",
+    "snn_mlp4.digits": "540dfa0547354f140439a7b95e5447e57e44ac47f988ab758d56248cd93a8ea6",
 }
