@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.datasets import CIFAR100_CLASSES
+from zoo.datasets import CIFAR100_SUPERCLASSES
 from zoo.datasets import Dataset
 from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
+from zoo.evaluation import top1_by_superclass
 
 
 def data_set(x, y, classes):
@@ -34,6 +37,16 @@ def test_calibration_error_by_hand():
     labels = np.array([0, 0, 1, 1, 0])
     figures = metrics(log_probabilities(probabilities, are_probabilities=True), labels)
     assert figures["ece"] == pytest.approx(0.8 * 0.4 + 0.2 * 0.4)
+
+
+def test_top1_by_superclass_by_hand():
+    labels = np.arange(100)
+    bee, beetle = CIFAR100_CLASSES.index("bee"), CIFAR100_CLASSES.index("beetle")
+    predicted = np.where(labels == bee, beetle, labels)  # right superclass, wrong class
+    found = top1_by_superclass(predicted, labels, CIFAR100_CLASSES)
+    assert list(found) == list(CIFAR100_SUPERCLASSES)
+    assert found.pop("insects") == 0.8
+    assert set(found.values()) == {1.0}
 
 
 def test_constant_outputs_score_no_top5():

@@ -75,6 +75,8 @@ def test_the_card_gives_what_evaluate_measures(name, request):
     assert figures["loss"] == pytest.approx(results["loss"], abs=1e-3)
     assert figures["top5"] == pytest.approx(results["top5"], abs=5e-4)
     assert figures["ece"] == pytest.approx(results["ece"], abs=2e-3)
+    if "top1_by_superclass" in results:
+        assert np.mean(list(results["top1_by_superclass"].values())) == pytest.approx(results["top1"], abs=1e-9)
     assert f"{100 * results['top1']:.2f} %" in (find_folder(name)[0] / "README.md").read_text()
 
 

@@ -55,6 +55,8 @@ def card_text(details):
         lines.append(f"Others' weights for the ReLU network of this size, top-1 in %: {PEERS[relu_name]}.\n")
     if "cross_validation" in results:
         lines += _cross_validation(results["cross_validation"])
+    if "top1_by_superclass" in results:
+        lines += _superclasses(results["top1_by_superclass"])
     lines += [
         "## Training\n",
         f"{recipe['notes']}\n",
@@ -77,14 +79,17 @@ def card_text(details):
     return "\n".join(lines)
 
 
-def rewrite(folder):
+def rewrite(folder, data_dir=None):
     """Makes the card, model.safetensors and the sums of a finished folder anew, without training.
 
     Everything comes from recipe.json and the weights, which stay as they are,
-    as does the picture. The folder is replaced whole or not at all.
+    as does the picture. What a newer version says of a model and recipe.json
+    lacks is measured anew and added, where the data are at hand. The folder is
+    replaced whole or not at all.
 
     Args:
         folder: A folder as `training.run.train` makes it.
+        data_dir: Where `zoo.load_dataset` looks first.
 
     Returns:
         The pin: the sha256 of the new SHA256SUMS, for the family's table.
@@ -103,9 +108,13 @@ def rewrite(folder):
     check_folder(folder)
     model = load_model(folder.absolute(), compile=False)
     details = json.loads((folder / "recipe.json").read_text())
+    missing = _missing_figures(details, model, data_dir)
+    details["results"].update(missing)
     new = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         shutil.copytree(folder, new, dirs_exist_ok=True)
+        if missing:
+            (new / "recipe.json").write_text(json.dumps(details, indent=1) + "\n")
         (new / "README.md").write_text(card_text(details))
         (new / "model.safetensors").write_bytes(safetensors_bytes(model))
         write_sums(new)
@@ -114,6 +123,21 @@ def rewrite(folder):
         shutil.rmtree(new, ignore_errors=True)
         raise
     return sha256(folder / SUMS)
+
+
+def _missing_figures(details, model, data_dir):
+    """Figures of the test rows that recipe.json lacks."""
+    from training.run import by_superclass
+    from zoo.datasets import load_dataset
+    from zoo.pretrained import predict
+
+    if details["data"]["name"] != "cifar100" or "top1_by_superclass" in details["results"]:
+        return {}
+    try:
+        dataset = load_dataset("cifar100", data_dir)
+    except OSError:
+        return {}
+    return by_superclass(dataset, predict(model, dataset.x_test))
 
 
 def safetensors_bytes(model):
@@ -170,6 +194,13 @@ def _cross_validation(result):
         *_table(("method", "accuracy"), rows),
         "The network's settings were chosen on part of these rows; the forest and the SVM were not tuned.\n",
     ]
+
+
+def _superclasses(top1):
+    best_first = sorted(top1.items(), key=lambda item: -item[1])
+    rows = [(name.replace("_", " "), f"{100 * share:.1f} %") for name, share in best_first]
+    title = "Top-1 (of the fine classes) by superclass, 500 test images each:\n"
+    return [title, *_table(("superclass", "top-1"), rows)]
 
 
 def _limits(dataset):

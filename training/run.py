@@ -27,6 +27,7 @@ from training.own_data import hold_out
 from zoo.datasets import load_dataset
 from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
+from zoo.evaluation import top1_by_superclass
 from zoo.index import multiply_accumulates
 from zoo.index import trainable_parameters
 from zoo.pretrained import BUNDLED
@@ -145,6 +146,7 @@ def train(
     results = {
         "dataset": dataset.name,
         **figures,
+        **by_superclass(dataset, logits),
         "seeds": list(seeds),
         "top1_by_seed": [run[2]["top1"] for run in runs],
         "parameters": trainable_parameters(published),
@@ -277,6 +279,13 @@ def _test_once(model, dataset, folder):
         loop.checkpoints.write_atomically(kept, _npz(logits=predict(model, dataset.x_test)))
     logits = np.load(kept)["logits"]
     return logits, metrics(log_probabilities(logits, are_probabilities=False), dataset.y_test)
+
+
+def by_superclass(dataset, logits):
+    """What the card of a CIFAR-100 model says beside the figures of every data set."""
+    if dataset.name != "cifar100":
+        return {}
+    return {"top1_by_superclass": top1_by_superclass(logits.argmax(axis=1), dataset.y_test, dataset.class_names)}
 
 
 def _cross_validation(recipe, dataset):

@@ -44,6 +44,7 @@ def main(arguments=None):
     demo.set_defaults(run=_demo)
 
     index = commands.add_parser("index", help="make zoo/index.json anew (for whoever adds a model)")
+    index.add_argument("--models", action="store_true", help="only its pretrained models; builds no network")
     index.set_defaults(run=_index)
     return run_command(parser, arguments)
 
@@ -164,7 +165,7 @@ def _demo(args):
 def _index(args):
     from zoo.index import write_index
 
-    print(write_index())
+    print(write_index(args.models))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from zoo.datasets import CIFAR100_SUPERCLASSES
 from zoo.datasets import load_dataset
 from zoo.pretrained import ends_in_softmax
 from zoo.pretrained import load_model
@@ -107,3 +108,13 @@ def metrics(log_probability, labels):
         "ece": float(np.abs(gap).sum() / len(labels)),
         "rows": len(labels),
     }
+
+
+def top1_by_superclass(predicted, labels, class_names):
+    """Share of right answers among the rows of each CIFAR-100 superclass, by its name.
+
+    Right is the fine class, so that the mean over the rows is top-1.
+    """
+    of_class = {fine: coarse for coarse, group in CIFAR100_SUPERCLASSES.items() for fine in group}
+    superclass = np.array([of_class[name] for name in class_names])[labels]
+    return {name: float((predicted == labels)[superclass == name].mean()) for name in CIFAR100_SUPERCLASSES}

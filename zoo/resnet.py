@@ -158,6 +158,6 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_resnet20.cifar100": "0fcd96a23f7e7f8fa26eabcf6a720ae5c69165d9ccf356e6fcc1b64d45a83b1c",
-    "relu_resnet20.cifar100": "4de143ac1d31e54d2c60151c89ccb1ca242933a85a05f5b96aa32f5775b5e751",
+    "mpelu_resnet20.cifar100": "4f7bc9a2893446eb1898c1657e6d2200ac7f8eb527116ad7c9af0c97ce4c401c",
+    "relu_resnet20.cifar100": "d12331f9e12476c515f9b3d42a53f0a3ac84b83e17c40db6a0ae1493b3c19a84",
 }
