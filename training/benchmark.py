@@ -172,7 +172,10 @@ def _loading(name, repeats):
         ways = {
             "zoo.load_model of the bundled folder": (lambda: load_model(name), folder / "model.weights.h5"),
             "zoo.load_model of the folder without sums": (lambda: load_model(unpinned), folder / "model.weights.h5"),
-            "keras.saving.load_model of the folder": (lambda: keras.saving.load_model(folder), folder / "model.weights.h5"),
+            "keras.saving.load_model of the folder": (
+                lambda: keras.saving.load_model(folder),
+                folder / "model.weights.h5",
+            ),
             "pytorchcv resnet20_cifar100 and torch.load": _pytorchcv(pathlib.Path(scratch) / "resnet20.pth"),
         }
         times = {way: [] for way in ways}
