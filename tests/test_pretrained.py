@@ -30,11 +30,11 @@ FILES = {
     "golden.npz",
     "history.csv",
     "metadata.json",
+    "model.safetensors",
     "model.weights.h5",
     "recipe.json",
     "test_logits.npz",
 }
-LATER = {"model.safetensors"}  # not in folders made before it was
 
 
 def test_there_are_bundled_models():
@@ -45,7 +45,7 @@ def test_there_are_bundled_models():
 def test_the_folder_is_complete_and_its_sums_are_pinned(name):
     folder, pin = find_folder(name)
     present = {path.name for path in folder.iterdir()}
-    assert FILES <= present <= FILES | LATER
+    assert present == FILES
     assert sha256(folder / SUMS) == pin == published_weights()[name]
     listed = {line.split("  ")[1] for line in (folder / SUMS).read_text().splitlines()}
     assert listed == present - {SUMS}

@@ -1,16 +1,22 @@
 """Cards, model.safetensors and publication, with the real client against a stand-in Hub."""
 
+import importlib.util
 import json
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import huggingface_hub
+import keras
 import numpy as np
 import pytest
 from hub_server import Hub
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from test_hub import ROOT
 from test_hub import contents
 from test_hub import golden
 from test_hub import use
@@ -191,6 +197,21 @@ def test_a_dry_run_checks_and_asks_nothing_of_the_hub(hub, finished, capsys):
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
+def test_every_bundled_folder_may_be_published(name, monkeypatch):
+    """But for the accuracy on images, which the tests of pretrained models measure."""
+
+    def load(dataset, *where, **options):
+        if dataset.startswith("cifar"):
+            raise FileNotFoundError("left out")
+        return zoo.load_dataset(dataset, *where, **options)
+
+    monkeypatch.setattr("training.publishing.load_dataset", load)
+    said = "; ".join(check_publishable(name, BUNDLED / name))
+    assert "golden outputs within" in said and said.endswith("the card is complete, and its first snippet runs")
+    assert ("accuracy not measured again" if "cifar" in name else "measured again on the") in said
+
+
 def wrong_accuracy(folder):
     details = json.loads((folder / "recipe.json").read_text())
     details["results"] |= {"top1": 0.5, "top1_by_seed": [0.5]}
@@ -270,6 +291,66 @@ def test_publish_then_load_by_name_from_an_empty_cache(hub, finished, tmp_path, 
     x, y = golden(SMALL)
     np.testing.assert_allclose(zoo.load_model(SMALL).predict(x, verbose=0), y, atol=1e-4)
     assert find_folder(SMALL)[0].name == commit
+
+
+FRESH = '''
+import sys
+from importlib.machinery import PathFinder
+
+class Absent(PathFinder):
+    """As where TensorFlow is not installed."""
+
+    @classmethod
+    def find_spec(cls, name, *place):
+        return None if name.partition(".")[0] == "tensorflow" else super().find_spec(name, *place)
+
+if sys.argv[1] != "tensorflow":
+    sys.meta_path[sys.meta_path.index(PathFinder)] = Absent
+import numpy as np
+import zoo, zoo.pretrained
+zoo.pretrained.BUNDLED = zoo.pretrained.BUNDLED / "nothing"
+x = np.load(sys.argv[2])["inputs"]
+for number, name in enumerate(sys.argv[4:]):
+    np.save(f"{sys.argv[3]}{number}.npy", zoo.load_model(name).predict(x, verbose=0))
+'''
+
+
+OWN = keras.backend.backend()
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [OWN, *(pytest.param(name, marks=pytest.mark.slow) for name in ("tensorflow", "jax", "torch") if name != OWN)],
+)
+def test_what_was_published_loads_in_a_fresh_process_online_and_then_offline(hub, backend, unchecked, tmp_path):
+    """Two processes with one cache, empty at first: by name and pin, and by address, as anyone's model."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    publish(SMALL, folder=BUNDLED / SMALL)
+    hub.requests.clear()
+    x, y = golden(SMALL)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "KERAS_BACKEND": backend,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_ENDPOINT": hub.address,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    for offline in ("0", "1"):
+        command = [sys.executable, "-c", FRESH, backend, str(BUNDLED / SMALL / "golden.npz"), str(tmp_path / offline)]
+        command += [SMALL, f"hf://keras-mpelu/{SMALL}"]
+        done = subprocess.run(command, env={**environment, "HF_HUB_OFFLINE": offline}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        if offline == "0":
+            assert hub.requests
+            hub.requests.clear()
+    assert hub.requests == []
+    outputs = [np.load(tmp_path / f"{offline}{number}.npy") for offline in "01" for number in range(2)]
+    np.testing.assert_allclose(outputs[0], y, atol=1e-5)
+    for other in outputs[1:]:
+        np.testing.assert_array_equal(other, outputs[0])
 
 
 def test_publishing_again_changes_nothing(hub, folder, unchecked):

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import functools
+import os
 import pathlib
 import shutil
 import statistics
@@ -19,6 +20,7 @@ from training.optimizer import CoupledSGD
 from training.recipes import TABULAR
 from training.recipes import get_recipe
 from training.run import Clock
+from training.run import hardware
 from training.tabular import choices
 from training.tabular import validation_accuracy
 from zoo.datasets import load_dataset
@@ -154,55 +156,61 @@ def _throughput_pair(arch, dtype, count):
 def loading(out, name="mpelu_resnet20.cifar100", repeats=7):
     """Seconds to a usable model: zoo.load_model, plain Keras, and pytorchcv with a checkpoint of about the size.
 
-    The first load of a process is given apart; it holds what a backend compiles.
+    The libraries are imported before. The ways take turns, so that another load
+    on the machine falls on all of them; the first turn is given apart, as it
+    holds what a backend compiles.
     """
+    key = {"model": name, "backend": keras.backend.backend()}
+    return _write(pathlib.Path(out) / "loading.csv", [(key, lambda: _loading(name, repeats))])
+
+
+def _loading(name, repeats):
     folder, _ = find_folder(name)
     with tempfile.TemporaryDirectory() as scratch:
+        unpinned = pathlib.Path(shutil.copytree(folder, pathlib.Path(scratch) / name))
+        (unpinned / SUMS).unlink()
         ways = {
-            f"zoo.load_model({name!r})": lambda: load_model(name),
-            "zoo.load_model of the folder, unpinned": lambda: load_model(_without_sums(folder, scratch)),
-            "keras.saving.load_model of the folder": lambda: keras.saving.load_model(folder, compile=False),
+            "zoo.load_model of the bundled folder": (lambda: load_model(name), folder / "model.weights.h5"),
+            "zoo.load_model of the folder without sums": (lambda: load_model(unpinned), folder / "model.weights.h5"),
+            "keras.saving.load_model of the folder": (
+                lambda: keras.saving.load_model(folder),
+                folder / "model.weights.h5",
+            ),
             "pytorchcv resnet20_cifar100 and torch.load": _pytorchcv(pathlib.Path(scratch) / "resnet20.pth"),
         }
-        jobs = [({"way": way}, functools.partial(_seconds, load, repeats)) for way, load in ways.items()]
-        return _write(pathlib.Path(out) / "loading.csv", jobs)
-
-
-def _without_sums(folder, scratch):
-    copy = pathlib.Path(scratch) / folder.name
-    if not copy.exists():
-        shutil.copytree(folder, copy)
-        (copy / SUMS).unlink()
-    return copy
+        times = {way: [] for way in ways}
+        for _ in range(repeats + 1):
+            for way, (load, _) in ways.items():
+                start = time.perf_counter()
+                load()
+                times[way].append(time.perf_counter() - start)
+        return [
+            {
+                "way": way,
+                "bytes_of_weights": weights.stat().st_size,
+                "first": round(times[way][0], 3),
+                "median": round(statistics.median(times[way][1:]), 3),
+                "fastest": round(min(times[way][1:]), 3),
+                "repeats": repeats,
+                "hardware": hardware(),
+                "load_average": round(os.getloadavg()[0], 1),
+            }
+            for way, (_, weights) in ways.items()
+        ]
 
 
 def _pytorchcv(path):
-    """A function that builds pytorchcv's network of the size and loads a checkpoint of it."""
+    """A function that builds pytorchcv's network of the size and loads a checkpoint of it, and that checkpoint."""
+    import torch
+    from pytorchcv.models.resnet_cifar import resnet20_cifar100  # not get_model: that imports every network it has
 
     def load():
-        import torch
-        from pytorchcv.models.resnet_cifar import resnet20_cifar100  # not get_model: that imports every network it has
-
-        if not path.exists():
-            torch.save(resnet20_cifar100().state_dict(), path)
         model = resnet20_cifar100()
         model.load_state_dict(torch.load(path, weights_only=True))
         return model.eval()
 
-    return load
-
-
-def _seconds(load, repeats):
-    times = []
-    try:
-        for _ in range(repeats + 1):
-            start = time.perf_counter()
-            load()
-            times.append(time.perf_counter() - start)
-    except ImportError as error:
-        return {"first": f"not run: {error}", "median": "", "fastest": "", "repeats": 0}
-    rounded = [round(seconds, 3) for seconds in (times[0], statistics.median(times[1:]), min(times[1:]))]
-    return dict(zip(("first", "median", "fastest", "repeats"), [*rounded, repeats], strict=True))
+    torch.save(resnet20_cifar100().state_dict(), path)
+    return load, path
 
 
 def signal(out, nets=signals.NETS):

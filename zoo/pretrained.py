@@ -97,9 +97,9 @@ def load_model(
     folder, pin = find_folder(name, revision)
     check_folder(folder, pin)
     try:
+        if pin is None:  # else the files are known to the byte
+            check_contents(folder)
         with deep_graphs():
-            if pin is None:  # else the files are known to the byte
-                check_contents(folder)
             model = keras.saving.load_model(folder, compile=False, safe_mode=True)
     except Refused:
         raise

@@ -6,15 +6,24 @@ holds, and classes to those that Keras has or that were registered.
 """
 
 import collections
+import concurrent.futures
 import json
 import math
+import threading
 
 import h5py
 import keras
 
+from zoo.graphs import deep_graphs
+
 SMALL = 2**20  # sizes up to this are harmless whatever the file holds
+SMALL_METRIC = 2**12  # likewise in a metric, some of which keep a square of their classes
+LONGEST_CONFIG = 2**26  # bytes; that of nopre-1001, some 3,000 layers, has 2**22
 NOT_SIZES = {"seed", "shared_object_id", "mask_value", "value", "vocabulary"}  # keys of integers of other meaning
 KERAS = {"keras", "keras_hub"}  # packages whose classes Keras itself looks up
+# Where Keras's functions may come from; it would also take the like of keras.utils.set_random_seed.
+FUNCTIONS = {"activations", "constraints", "initializers", "losses", "ops", "regularizers"}
+STACK = 2**26  # bytes for the thread that builds a graph; some systems give a thread half a megabyte
 # Classes that carry or fetch code, which safe mode refuses too, each in its own words.
 CODE = {"Lambda", "__lambda__", "__typespec__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 
@@ -29,19 +38,25 @@ def check_contents(folder):
     Raises:
         Refused: code, an unknown class, a size beyond the file's, or another
             shape than the file's.
+        Exception: what Keras says of a config that makes no model.
     """
     config_path, weights_path = folder / "config.json", folder / "model.weights.h5"
+    if config_path.stat().st_size > LONGEST_CONFIG:
+        raise Refused(f"{config_path} has {config_path.stat().st_size} bytes, expected at most {LONGEST_CONFIG}")
     config = json.loads(config_path.read_text(encoding="utf-8"))
     if not isinstance(config, dict):
         raise Refused(f"{config_path} is no model: expected an object, received {type(config).__name__}")
     config.pop("compile_config", None)  # never used: models are compiled here
     held = held_shapes(weights_path)
-    check_config(config, max(SMALL, sum(map(math.prod, held))), config_path)
-    for path, shape in _missing(config, held):
-        raise Refused(
-            f"{config_path} asks for the weight {path} of shape {shape}, which {weights_path.name} does not hold; the "
-            "two files are not of one model"
-        )
+    custom = check_config(config, max(SMALL, sum(map(math.prod, held))), config_path)
+    counts = collections.Counter(held)
+    for path, shape in _weights(config, custom, config_path):
+        if not counts[shape]:
+            raise Refused(
+                f"{config_path} asks for the weight {path} of shape {shape}, which {weights_path.name} does not hold; "
+                "the two files are not of one model"
+            )
+        counts[shape] -= 1
 
 
 def held_shapes(path):
@@ -66,55 +81,103 @@ def held_shapes(path):
                 if isinstance(item, h5py.Group):
                     groups.append(item)
                     continue
+                if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "biufV":  # V: bfloat16, as two bytes
+                    raise Refused(f"{path} has {item.name}, which is no array of numbers; do not use this model")
                 if item.external or item.is_virtual:
                     raise Refused(f"{path} keeps the array {item.name} in another file; do not use this model")
                 shapes.append(item.shape or ())
                 size -= math.prod(shapes[-1]) * item.dtype.itemsize
-                if size < 0:
+                # A chunk may be larger than its array, and is unpacked whole.
+                if size < 0 or math.prod(item.chunks or ()) * item.dtype.itemsize > path.stat().st_size:
                     raise Refused(
-                        f"{path} says that {item.name} has shape {item.shape}, too much for this file; fetch it again"
+                        f"{path} says that {item.name} has shape {item.shape}"
+                        + (f" in chunks of {item.chunks}" if item.chunks else "")
+                        + ", too much for this file; fetch it again"
                     )
     return shapes
 
 
 def check_config(config, largest, path):
-    """Raises Refused where a config holds code, an unknown class or too large a number."""
-    waiting = [(None, config)]
+    """Raises Refused where a config holds code, an unknown class or too large a number.
+
+    Returns:
+        The registered objects that it names, `{name: object}`.
+    """
+    waiting, custom = [(None, config, largest)], {}
     while waiting:
-        key, value = waiting.pop()
+        key, value, most = waiting.pop()
         if isinstance(value, dict):
             if isinstance(value.get("class_name"), str):
                 _check_class(value, path)
-            waiting += [item for item in value.items() if item[0] not in NOT_SIZES]
+                most = min(most, SMALL_METRIC) if "metrics" in str(value.get("module")).split(".") else most
+            waiting += [(key, item, most) for key, item in value.items()]
         elif isinstance(value, list):
-            waiting += [(key, item) for item in value]
-        elif isinstance(value, int) and abs(value) > largest:
-            raise Refused(
-                f"{path} has {key} = {value}, more than model.weights.h5 can hold ({largest}); do not use this model"
-            )
+            waiting += [(key, item, most) for item in value]
+        elif isinstance(value, int) and abs(value) > most and key not in NOT_SIZES:
+            raise Refused(f"{path} has {key} = {value}, more than model.weights.h5 can hold; do not use this model")
+        elif isinstance(value, str) and (found := keras.saving.get_registered_object(value)) is not None:
+            custom[value] = found
+    return custom
 
 
 def _check_class(entry, path):
     name, module, registered = entry["class_name"], entry.get("module"), entry.get("registered_name")
-    if name in CODE and (module is None or str(module).partition(".")[0] in KERAS):
+    package, _, inside = str(module).partition(".")
+    of_keras = module in (None, "builtins") or package in KERAS
+    if name in CODE and of_keras:
         raise Refused(f"{path} holds a {name}, which would run code from the file; that is never allowed")
-    if module in (None, "builtins") or str(module).partition(".")[0] in KERAS:
+    if name in ("__numpy__", "__tensor__"):
+        _check_array(entry, path)
+    if name == "function":
+        registered = entry.get("config")  # that is where Keras looks for its name
+        if package in KERAS and inside.partition(".")[0] not in FUNCTIONS:
+            raise Refused(f"{path} names the function {registered!r} of {module}, which is no part of a model")
+    if of_keras:
         return  # left to Keras, which looks among its own
-    if keras.saving.get_registered_object(registered) is None:
+    if not isinstance(registered, str) or keras.saving.get_registered_object(registered) is None:
         raise Refused(
             f"{path} names the class {registered or name!r} of {module}, which is not registered; import the package "
             "that defines it, then load again (`import keras_mpelu` for the layers of keras-mpelu)"
         )
 
 
-def _missing(config, held):
-    """(path, shape) of the weights that a config asks for and a file does not hold."""
-    # In this scope Keras makes variables without values: shapes only.
-    with keras.StatelessScope(initialize_variables=False):
-        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-    counts = collections.Counter(held)
-    for weight in model.weights:
-        shape = tuple(weight.shape)
-        if not counts[shape]:
-            yield weight.path, shape
-        counts[shape] -= 1
+def _check_array(entry, path):
+    """An array in a config has the numbers written out; a type of text may ask for a gigabyte for each."""
+    asked = entry["config"].get("dtype") if isinstance(entry.get("config"), dict) else None
+    try:
+        keras.backend.standardize_dtype(asked)
+    except (TypeError, ValueError):
+        raise Refused(f"{path} has an array of the type {str(asked)[:40]!r}, expected one of numbers") from None
+
+
+def _weights(config, custom, path):
+    """(path, shape) of the weights of the model that a config describes, from shapes alone.
+
+    In a thread of its own: Keras lists the variables that it has not given
+    values yet by thread, and would give them when a later scope ends.
+    """
+    before = threading.stack_size(STACK)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(_weights_in_this_thread, config, custom, path).result()
+    finally:
+        threading.stack_size(before)
+
+
+def _weights_in_this_thread(config, custom, path):
+    with (
+        deep_graphs(),
+        keras.saving.custom_object_scope(custom),  # those of the calling thread
+        keras.StatelessScope(initialize_variables=False),
+    ):
+        model = keras.saving.deserialize_keras_object(_uncompiled(config), safe_mode=True)
+    if not isinstance(model, keras.Model) or not model.layers:
+        raise Refused(f"{path} describes no model with layers, but a {type(model).__name__}; expected a keras.Model")
+    return [(weight.path, tuple(weight.shape)) for weight in model.weights]
+
+
+def _uncompiled(value):
+    """A config without the optimizers of the models in it, which cannot be made from shapes alone."""
+    if isinstance(value, dict):
+        return {key: _uncompiled(item) for key, item in value.items() if key != "compile_config"}
+    return [_uncompiled(item) for item in value] if isinstance(value, list) else value
