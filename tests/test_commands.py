@@ -82,7 +82,10 @@ def test_list_and_info_in_a_fresh_interpreter_are_quick_and_load_no_backend():
 
 def test_info_of_an_architecture_gives_the_papers_figure(capsys):
     assert zoo_command("info", "mpelu_nopre_resnet164") == 0
-    assert "0.7822 +- 0.0033" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "0.7822 +- 0.0033" in shown
+    assert "1,719,380 at 100 classes, 1,696,250 at 10 (trainable)" in shown
+    assert "244,500,992 at 10 (conv" in shown
 
 
 def test_predict_takes_images_of_any_size(tmp_path, capsys):

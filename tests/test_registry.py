@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.index import multiply_accumulates
 from zoo.index import trainable_parameters
 from zoo.registry import FAMILIES
 from zoo.registry import INDEX
@@ -82,20 +83,15 @@ AT_THE_DEFAULT_CLASSES = {
 }
 
 
-def per_class(name):
-    """Weights of one more class, by its features: inputs, a bias, and in Network in Network the last activation's."""
-    if name.endswith("_nin"):
-        return 193 + {"relu": 0, "elu": 0, "prelu": 1, "mpelu": 2}[name.partition("_")[0]]
-    family = zoo.model_info(name)["family"]
-    return {"resnet": 64, "elu_resnet": 64, "preact": 256, "nopre": 256}.get(
-        family, {"11": 300, "18": 1152}.get(name[-2:])
-    ) + 1
+def at_ten_classes(name, key):
+    info = zoo.model_info(name)
+    return info[key] + (10 - info["num_classes"]) * info["per_class"][key]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_the_papers(name):
     assert zoo.model_info(name)["num_classes"] == 100
-    assert zoo.model_info(name)["parameters"] - 90 * per_class(name) == PARAMETERS[name]
+    assert at_ten_classes(name, "parameters") == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", AT_THE_DEFAULT_CLASSES)
@@ -103,9 +99,11 @@ def test_parameters_are_the_papers_at_the_default_classes(name):
     assert zoo.model_info(name)["parameters"] == AT_THE_DEFAULT_CLASSES[name]
 
 
-@pytest.mark.parametrize("name", ["relu_resnet20", "mpelu_nin", "elu_net11"])
+@pytest.mark.parametrize("name", ["relu_resnet20", "mpelu_nin", "elu_net11", "weightnorm_mlp", "mpelu_small_plain15"])
 def test_the_number_of_classes_changes_the_head_only(name):
-    assert trainable_parameters(zoo.create_model(name, num_classes=10)) == PARAMETERS[name]
+    model = zoo.create_model(name, num_classes=10)
+    assert trainable_parameters(model) == at_ten_classes(name, "parameters")
+    assert multiply_accumulates(model) == at_ten_classes(name, "macs")
 
 
 def test_option_b_adds_two_convolutions_and_their_norms():
@@ -127,7 +125,7 @@ def test_option_b_adds_two_convolutions_and_their_norms():
     ],
 )
 def test_multiply_accumulates_at_ten_classes(name, expected):
-    assert zoo.model_info(name)["macs"] - 90 * (per_class(name) - 1) == expected
+    assert at_ten_classes(name, "macs") == expected
 
 
 @pytest.mark.parametrize("name, last", [("mpelu_plain15", 21), ("elu_plain30", 36), ("elu_plain52", 58)])
@@ -157,7 +155,13 @@ def test_dropout_of_the_elu_networks():
 
 
 @pytest.mark.parametrize(
-    "name, depth", [("relu_resnet20", 20), ("mpelu_preact_resnet164", 29), ("shah_elu_resnet20", 20)]
+    "name, depth",
+    [
+        ("mpelu_resnet20", 20),
+        ("relu_preact_resnet164", 29),
+        ("mpelu_nopre_resnet164", 29),
+        ("shah_elu_resnet20", 20),
+    ],
 )
 def test_stochastic_depth_drops_branches_more_often_with_depth(name, depth):
     model = zoo.create_model(name, depth=depth, stochastic_depth=0.5)
@@ -240,20 +244,34 @@ def test_signal_keeps_its_moments_through_a_deep_mlp():
         (lambda: zoo.create_model("mpelu_resnet20", shortcut="C"), "'A' or 'B'"),
         (lambda: zoo.create_model("mpelu_resnet20", stochastic_depth=1), "below 1"),
         (lambda: zoo.create_model("relu_resnet20", alpha=0.5), "relu has no alpha"),
+        (lambda: zoo.create_model("mpelu_resnet20", depth=20.0), "6n\\+2"),
+        (lambda: zoo.create_model("mpelu_resnet20", depth=2), "6n\\+2"),
         (lambda: zoo.create_model("mpelu_nopre_resnet110"), "mpelu_nopre_resnet1001"),
+        (lambda: zoo.create_model("mpelu_nopre_resnet164", input_shape=(32, 3, 3)), "4 x 4"),
+        (lambda: zoo.create_model("mpelu_nopre_resnet164", stochastic_depth=-0.1), "below 1"),
+        (lambda: zoo.create_model("mpelu_preact_resnet110"), "mpelu_preact_resnet164"),
+        (lambda: zoo.create_model("mpelu_preact_resnet164", activation="selu"), "relu, elu, mpelu"),
         (lambda: zoo.create_model("mpelu_preact_resnet164", depth=100), "9n\\+2"),
         (lambda: zoo.create_model("mpelu_preact_resnet164", input_shape=(3, 3, 3)), "4 x 4"),
         (lambda: zoo.create_model("shah_elu_resnet20", depth=100), "6n\\+2"),
+        (lambda: zoo.create_model("shah_elu_resnet20", input_shape=(3, 32, 3)), "4 x 4"),
+        (lambda: zoo.create_model("shah_elu_resnet18"), "shah_elu_resnet20"),
+        (lambda: zoo.create_model("elu_net12"), "elu_net11"),
         (lambda: zoo.create_model("elu_net11", depth=15), "11 or 18"),
         (lambda: zoo.create_model("elu_net11", input_shape=(28, 28, 3)), "32 x 32"),
         (lambda: zoo.create_model("elu_net11", dropout=(0, 0, 0, 0, 0, 0, 0.5)), "6 stacks"),
         (lambda: zoo.create_model("elu_net15", input_shape=(64, 64, 3)), "128 x 128"),
         (lambda: zoo.create_model("mpelu_nin", input_shape=(2, 2, 3)), "4 x 4"),
         (lambda: zoo.create_model("mpelu_nin", activation="selu"), "mpelu, prelu"),
+        (lambda: zoo.create_model("selu_nin"), "elu_nin"),
+        (lambda: zoo.create_model("mpelu_plain16"), "mpelu_plain15"),
+        (lambda: zoo.create_model("mpelu_small_plain15", fan_mode="fan_on"), "fan_in"),
+        (lambda: zoo.create_model("relu_small_plain15", alpha=0.25), "relu has no alpha"),
         (lambda: zoo.create_model("mpelu_plain15", depth=14), "15 or more"),
         (lambda: zoo.create_model("mpelu_plain15", initializer="lsuv"), "taylor, he, gaussian"),
         (lambda: zoo.create_model("mpelu_plain15", input_shape=(64, 64, 3)), "79 x 79"),
         (lambda: zoo.create_model("mpelu_small_plain15", input_shape=(16, 16, 3)), "17 x 17"),
+        (lambda: zoo.create_model("snn_mlp5"), "snn_mlp4"),
         (lambda: zoo.create_model("snn_mlp4", form="diamond"), "rectangular"),
         (lambda: zoo.create_model("snn_mlp4", dropout=1.0), "below 1"),
         (lambda: zoo.create_model("snn_mlp4", num_features=3, mean=[1.0, 2.0]), "one value per column"),

@@ -244,7 +244,7 @@ def randomise(model, seed=0):
     """Gives every weight but the kernels a value away from its default."""
     rng = np.random.default_rng(seed)
     for weight in model.weights:
-        if weight.name in ("gamma", "moving_variance", "alpha") or "_act" in weight.path:
+        if weight.name in ("gamma", "moving_variance", "alpha", "g") or "_act" in weight.path:
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))
         elif weight.name in ("beta", "moving_mean", "bias"):
             weight.assign(rng.normal(0, 0.3, weight.shape))
@@ -263,9 +263,11 @@ def in_torch_order(layers):
 
 
 @torch.no_grad()
-def copy_weights(source, target):
+def copy_weights(source, target, names=None):
     """Copies a Keras model into a torch one, layer by layer in order; torch's state has the same order per layer."""
-    layers = [layer for layer in in_torch_order(source.layers) if layer.weights]
+    ordered = [source.get_layer(name) for name in names] if names else in_torch_order(source.layers)
+    layers = [layer for layer in ordered if layer.weights]
+    assert sum(len(layer.weights) for layer in layers) == sum(len(layer.weights) for layer in source.layers)
     modules = [module for module in target.modules() if own_state(module)]
     for layer, module in zip(layers, modules, strict=True):
         for tensor, array in zip(own_state(module), layer.get_weights(), strict=True):
@@ -285,8 +287,8 @@ def own_state(module):
     return [tensor for name, tensor in named if name != "num_batches_tracked"]
 
 
-def assert_equal_logits(model, transcription, x, torch_x):
-    copy_weights(model, transcription)
+def assert_equal_logits(model, transcription, x, torch_x, names=None):
+    copy_weights(model, transcription, names)
     with torch.no_grad():
         expected = transcription.eval()(torch_x).numpy()
     logits = model.predict(x, verbose=0)
@@ -380,6 +382,91 @@ def test_snn(options, units):
         layers += [nn.Linear(inputs, outputs), nn.SELU()]
     transcription = nn.Sequential(*layers, nn.Linear(units[-1], 6))
     assert_equal_logits(model, transcription, x, torch.tensor((x - mean) / variance**0.5).float())
+
+
+class WeightNorm(nn.Module):
+    """Salimans and Kingma, equation 2: each row of the matrix is g v / ||v||."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.g = nn.Parameter(torch.empty(outputs))
+        self.v = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs))
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.g[:, None] * nn.functional.normalize(self.v, dim=1), self.bias)
+
+
+class Highway(nn.Module):
+    """Srivastava et al., equation 3: H(x) T(x) + x (1 - T(x))."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.change, self.gate = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x):
+        gate = torch.sigmoid(self.gate(x))
+        return torch.relu(self.change(x)) * gate + x * (1 - gate)
+
+
+def rival(method, units, classes, inner=()):
+    """One of the SNN paper's rivals, and the names of the Keras layers with its weights, in the order of its modules.
+
+    The epsilon of both norms is that of Keras (and of the authors' TensorFlow), not torch's.
+    """
+    layers, names, inputs = [], [], 9
+    for number, outputs in enumerate(units, start=1):
+        name = f"hidden{number}"
+        if method == "residual":
+            sizes = [inputs, *inner, outputs]
+            branch = []
+            for part, (narrow, wide) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+                branch += [nn.Linear(narrow, wide, bias=False), nn.BatchNorm1d(wide, eps=1e-3), nn.ReLU()]
+                names += [f"{name}_dense{part}", f"{name}_bn{part}"]
+            projection = nn.Linear(inputs, outputs) if number == 1 else None
+            names += [f"{name}_shortcut"] if projection else []
+            layers.append(Residual(nn.Sequential(*branch[:-1]), projection, after=nn.ReLU()))
+        elif method == "highway" and number > 1:
+            layers.append(Highway(outputs))
+            names += [name, f"{name}_gate"]
+        elif method == "weightnorm":
+            layers += [WeightNorm(inputs, outputs), nn.ReLU()]
+            names.append(name)
+        else:
+            after = {
+                "batchnorm": [nn.ReLU(), nn.BatchNorm1d(outputs, eps=1e-3)],
+                "layernorm": [nn.LayerNorm(outputs, eps=1e-3), nn.ReLU()],
+            }.get(method, [nn.ReLU()])
+            layers += [nn.Linear(inputs, outputs), *after]
+            names += [name, *{"batchnorm": [f"{name}_bn"], "layernorm": [f"{name}_ln"]}.get(method, [])]
+        inputs = outputs
+    return nn.Sequential(*layers, nn.Linear(inputs, classes)), [*names, "classifier"]
+
+
+CONIC = [40, 25, 15, 10]  # from 40 units towards 6 classes in four steps
+
+
+@pytest.mark.parametrize(
+    "method, options, units, inner",
+    [
+        ("relu", {}, [40] * 4, ()),
+        ("relu", {"form": "conic"}, CONIC, ()),
+        ("batchnorm", {"form": "conic"}, CONIC, ()),
+        ("layernorm", {"form": "conic"}, CONIC, ()),
+        ("weightnorm", {"form": "conic"}, CONIC, ()),
+        ("highway", {}, [40] * 4, ()),
+        ("residual", {}, [40] * 4, (40,)),
+        ("residual", {"form": "diavolo", "block_layers": 3, "bottleneck": 0.25}, [40] * 4, (10, 10)),
+    ],
+)
+def test_rivals(method, options, units, inner):
+    model = create_model(
+        f"{method}_mlp", depth=4, width=40, num_features=9, num_classes=6, classifier_activation=None, **options
+    )
+    randomise(model)
+    x = np.random.default_rng(0).standard_normal((20, 9)).astype("float32")
+    transcription, names = rival(method, units, 6, inner)
+    assert_equal_logits(model, transcription, x, torch.tensor(x), names)
 
 
 @pytest.mark.parametrize(

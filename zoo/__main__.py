@@ -100,9 +100,10 @@ def _info(args):
 def _readable(info):
     yield "name", info["name"]
     yield "family", f"{info['family']} (zoo/{info['family']}.py)"
-    yield "parameters", f"{info['parameters']:,} trainable"
-    yield "MACs", f"{info['macs']:,} (convolutions and dense layers, one input)"
     arch, _, tag = info["name"].partition(".")
+    parameters, macs = (_readable_count(info, key, with_classes=not tag) for key in ("parameters", "macs"))
+    yield "parameters", f"{parameters} (trainable)"
+    yield "MACs", f"{macs} (convolutions and dense layers, one input)"
     if "top1" in info:
         yield "data set", f"{info['dataset']}, {info['rows']:,} test rows"
         yield "top-1", f"{100 * info['top1']:.2f} % (seed {info['seeds'][0]})"
@@ -122,6 +123,14 @@ def _readable(info):
         yield "paper's top-1", "none for this network on this data set" if tag else "none for this network"
     if not tag:
         yield "pretrained", ", ".join(list_models(f"{arch}.*", pretrained=True)) or "not yet"
+
+
+def _readable_count(info, key, with_classes):
+    if not with_classes:
+        return f"{info[key]:,}"
+    # The papers count at the 10 classes of CIFAR-10.
+    at_ten = info[key] + (10 - info["num_classes"]) * info["per_class"][key]
+    return f"{info[key]:,} at {info['num_classes']} classes, {at_ten:,} at 10"
 
 
 def _predict(args):

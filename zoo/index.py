@@ -28,18 +28,27 @@ def natural_order(name):
 
 def multiply_accumulates(model):
     """Multiply-accumulates of the convolutions and dense layers, for one input."""
-    total = 0
-    for layer in model.layers:
-        layer = getattr(layer, "layer", layer)  # of a wrapper such as WeightNormalization
-        if isinstance(layer, keras.layers.Conv2D):
-            total += int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape))
-        elif isinstance(layer, keras.layers.Dense):
-            total += int(np.prod(layer.kernel.shape))
-    return total
+    return sum(map(_multiply_accumulates, model.layers))
+
+
+def _multiply_accumulates(layer):
+    layer = getattr(layer, "layer", layer)  # of a wrapper such as WeightNormalization
+    if isinstance(layer, keras.layers.Conv2D):
+        return int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape))
+    return int(np.prod(layer.kernel.shape)) if isinstance(layer, keras.layers.Dense) else 0
 
 
 def trainable_parameters(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+def per_class(model):
+    """Parameters and multiply-accumulates that each class adds: the classifier's share, which has no others."""
+    classifier = [layer for layer in model.layers if layer.name.startswith("classifier")]
+    return {
+        "parameters": sum(map(trainable_parameters, classifier)) // model.output_shape[-1],
+        "macs": sum(map(_multiply_accumulates, classifier)) // model.output_shape[-1],
+    }
 
 
 def make_index(models_only=False):
@@ -67,6 +76,7 @@ def _architectures():
             "family": architectures()[arch][2],
             "parameters": trainable_parameters(model),
             "macs": multiply_accumulates(model),
+            "per_class": per_class(model),
             "input_shape": list(model.input_shape[1:]),
             "num_classes": model.output_shape[-1],
         }

@@ -10,9 +10,11 @@ Depth 9n+2, stages of n units with 64, 128 and 256 output channels:
     head   BN -> MPELU -> average pool -> classifier
 
 The first unit of each stage has a bare 1x1 convolution as shortcut, without
-batch norm. Every convolution, also the first, is initialised by MPELUNormal in
-mode "fan_out": the paper's equation 22 says fan in, its residual-network code
-fan out; this follows the code that gave the numbers.
+batch norm, whatever the `-shortcutType` of the authors' command lines says: their
+code does not read it, and only so are there 1.696 M parameters. Every convolution,
+also the first, is initialised by MPELUNormal in mode "fan_out": the paper's
+equation 22 says fan in, its residual-network code fan out; this follows the code
+that gave the numbers.
 
 | names, trainable parameters at 10 classes, depths 164 and 1001 | | |
 |---|---|---|

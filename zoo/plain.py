@@ -27,9 +27,12 @@ convolution on. As in the files, batch norm is on at depth 15 and off at 30 and
 52, which have dropout 0.5 in the dense layers instead. The first pooling pads
 a pixel on each side (Caffe: two on the right); the pyramid's bins are He et al.'s (Caffe's
 are equal windows, padded). Kernels of the convolutions are MPELUNormal with the fan
-in by default, those of the dense layers Gaussian, 0.01 at depth 15, else 0.005,
-0.005 and 0.01; in the small siblings as the convolutions', but 0.01 for the last. The paper
-subtracts the mean; here images are also divided by their deviation (`std=(1, 1, 1)` takes that away).
+in by default (the files of PReLU with He's take the fan out: `fan_mode="fan_out"`), those of the dense layers
+Gaussian, 0.01 at depth 15, else 0.005, 0.005 and 0.01, as in most files (the paper says 0.01 throughout; at depth
+15 those with Gaussian convolutions have 0.005, 0.005 and 0.01, and ReLU's at depth 30 0.01, 0.01 and 0.001); in the
+small siblings as the convolutions', but 0.01 for the last. MPELU starts at alpha 1; the paper's
+0.25 and 0 are the override `alpha`. The paper subtracts the mean; here images are also divided by their
+deviation (`std=(1, 1, 1)` takes that away).
 """
 
 import keras
@@ -169,6 +172,7 @@ def plain_net(
 
 
 # Top-1 accuracy in the paper, single centre crop: Table 2 (depth 15, with batch norm), Table 5 (depth 30, without).
+# MPELU's at depth 15 are those that the text on Table 5 compares with, read as alpha = beta = 1 without decay.
 PAPER = {
     "prelu_plain15.imagenet": "0.6052 (Gaussian)",
     "mpelu_plain15.imagenet": "0.6047 (Gaussian), 0.6158 (Taylor)",

@@ -18,7 +18,8 @@ activation (with its BN, where there is one) feeds the branch and the shortcut,
 a bare 1x1 convolution; elsewhere the shortcut is the identity. The paper's text
 does not describe stem and head of 5a and 5b: here they are those of 4c and 4d. The
 stride is on the first 1x1 convolution. Kernels are initialised by MPELUNormal
-in mode "fan_out", as in both authors' code; for ReLU that is He's.
+in mode "fan_out", as in both authors' code; for ReLU that is He's. MPELU starts at
+alpha 1; the paper's other choice is the override `alpha=0.25`.
 """
 
 from keras import layers

@@ -1,6 +1,7 @@
 """What the CIFAR residual networks share: their stages of units, the option-A shortcut and stochastic depth."""
 
 import dataclasses
+import numbers
 
 from keras import layers
 
@@ -36,7 +37,7 @@ def residual_units(depth, convolutions):
     ['stage1_unit1', 'stage1_unit2', 'stage2_unit1']
     """
     step = 3 * convolutions
-    count, rest = divmod(depth - 2, step)
+    count, rest = divmod(depth - 2, step) if isinstance(depth, numbers.Integral) else (0, 0)
     if count < 1 or rest:
         kind, examples = {2: ("basic-block", "20, 32, 44, 56, 110, 1202"), 3: ("bottleneck", "29, 56, 164, 1001")}[
             convolutions

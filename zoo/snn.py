@@ -21,13 +21,18 @@ two forms: "rectangular" keeps the width; "conic" shrinks it geometrically
 towards the number of classes. The residual blocks have 2 or 3 layers and are
 "rectangular" or "diavolo", whose middle narrows to 25 or 50 %.
 
+The paper's normal weights of variance 1 / fan_in are Keras's truncated ones of the
+same variance, which the paper calls as good. Biases start at zero, as in the authors'
+code; the output layer is initialised like the others, as there.
+
 Where the paper is silent: the output ends the conic progression, so that no
-hidden layer is as narrow as the classes. Batch norm comes after the ReLU, as
+hidden layer is as narrow as the classes. Highway layers, whose widths it does not
+list, take the same ones as the others. Batch norm comes after the ReLU, as
 in the authors' code for Fig. 1; layer norm before it, as in its own paper. The
 first highway layer is a plain one, which brings the table to the width, and the
 gates' biases start at -1 (Srivastava et al. propose -1 to -3). A residual
 block is Dense -> batch norm -> ReLU, without the last ReLU until after the
-addition, as in He et al.; in a diavolo block every layer but the last is narrow;
+addition, as in He et al., of 2 layers by default; in a diavolo block every layer but the last is narrow;
 the first block's shortcut is a Dense layer without activation, which brings the
 table to the width.
 """
