@@ -8,30 +8,84 @@ import sys
 import keras
 import pytest
 
+from training import loop
+
 ROOT = pathlib.Path(__file__).parents[1]
+BACKEND = keras.backend.backend()
+
+# Before the first operation; JAX takes it from the environment.
+TWO_LOGICAL_DEVICES = """
+import tensorflow as tf
+processor = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(processor, 2 * [tf.config.LogicalDeviceConfiguration()])
+"""
 
 PROGRAM = """
 import sys
 sys.path.insert(0, "tests")
 from test_loop import *
 
+
+class Seeds(keras.callbacks.Callback):
+    def on_train_end(self, logs=None):
+        state = self.model.augmentation_seed.state.value
+        self.copies = [np.asarray(copy).tolist() for copy in getattr(state, "values", [state])]
+
+
+out = sys.argv[1]
 recipe = dataclasses.replace(TINY, epochs=1, batch_size=20, warmup_epochs=0)  # five steps
 recipe = dataclasses.replace(recipe, overrides={**recipe.overrides, "dropout": 0.0})
-one = loop.fit(recipe, *rows(), 2, sys.argv[1] + "/one")
-two = loop.fit(recipe, *rows(), 2, sys.argv[1] + "/two", devices=2)
+one = loop.fit(recipe, *rows(), 2, out + "/one")
+two = loop.fit(recipe, *rows(), 2, out + "/two", devices=2)
 for a, b in zip(weights(one), weights(two), strict=True):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 assert abs(one.history[0]["loss"] - two.history[0]["loss"]) < 1e-5
+assert one.history[0]["accuracy"] == two.history[0]["accuracy"]
 assert abs(one.average[0] - np.asarray(one.model.trainable_variables[0])).max() > 1e-4  # weights moved
+assert np.isfinite(two.model.predict(rows()[0], verbose=0)).all()  # it lives on one device again
 
-recipe = dataclasses.replace(IMAGES, epochs=1)  # batch norm, augmentation, mixed precision: it runs
-assert np.isfinite(loop.fit(recipe, *images(16), 10, sys.argv[1] + "/images", devices=2).history[0]["loss"])
+# With alpha dropout, stopped within an epoch and gone on with: the weights of the uninterrupted run.
+recipe = dataclasses.replace(TINY, epochs=2)
+whole = loop.fit(recipe, *rows(), 2, out + "/whole", devices=2)
+try:
+    loop.fit(recipe, *rows(), 2, out + "/parts", devices=2, callbacks=[StopAt(4)])
+except loop.Interrupted as stopped:
+    assert "at step 4 of 12" in str(stopped)
+for a, b in zip(weights(whole), weights(loop.fit(recipe, *rows(), 2, out + "/parts", devices=2)), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+# Batch norm, augmentation, mixed precision: it runs.
+seeds = Seeds()
+fitted = loop.fit(dataclasses.replace(IMAGES, epochs=1), *images(16), 10, out + "/images", devices=2, callbacks=[seeds])
+assert np.isfinite(fitted.history[0]["loss"])
+assert abs(fitted.alpha_beta - 1).max() > 1e-5
+if keras.backend.backend() == "tensorflow":  # on JAX one draw is spread over the devices
+    (first, draws), (second, as_many) = seeds.copies
+    assert first != second and draws == as_many > 0, seeds.copies
 """
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="several devices need the JAX backend")
+@pytest.mark.skipif(BACKEND == "torch", reason="several devices need JAX or TensorFlow")
 def test_two_devices_agree_with_one(tmp_path):
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    program = (TWO_LOGICAL_DEVICES if BACKEND == "tensorflow" else "") + PROGRAM
+    command = [sys.executable, "-c", program, str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the others can")
+def test_on_torch_several_devices_are_a_clear_error():
+    with pytest.raises(ValueError, match="devices=2: more than one device needs JAX or TensorFlow; this is torch"):
+        loop.check_devices(2, 20)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="several devices need JAX or TensorFlow")
+def test_unequal_parts_are_a_clear_error(monkeypatch):
+    where = "training.mirrored_tensorflow.devices_here" if BACKEND == "tensorflow" else "keras.distribution.list_devices"
+    monkeypatch.setattr(where, lambda: ["a", "b", "c"])
+    assert loop.check_devices(2, 20) == ["a", "b"]
+    with pytest.raises(ValueError, match="batch_size 20 has no equal parts on 3 devices"):
+        loop.check_devices(3, 20)
+    with pytest.raises(ValueError, match="devices=4, but there are 3 here: a, b, c"):
+        loop.check_devices(4, 20)

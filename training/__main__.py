@@ -26,7 +26,7 @@ def main(arguments=None):
     length.add_argument("--minutes", type=float, help="the same, as the time a seed may take on this machine")
     train.add_argument("--stop-after", type=float, metavar="MINUTES", help="stop in time; the same command goes on")
     train.add_argument("--validation", type=float, metavar="FRACTION", help="hold training rows out; read no test row")
-    train.add_argument("--devices", type=int, default=1, help="devices to spread a batch over (JAX)")
+    train.add_argument("--devices", type=int, default=1, help="devices to spread a batch over (JAX, TensorFlow)")
     train.add_argument("--deterministic", action="store_true", help="exact resume on a GPU too (slower)")
     train.add_argument(
         "--tensorboard",

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -81,15 +82,16 @@ def fit(
         build_arguments: Further arguments of the builder (such as the mean and
             variance of a table's columns).
         quiet: Whether to leave out the lines of progress.
-        devices: Devices to spread each batch over; see `distribution`.
+        devices: Devices to spread each batch over; see `distribution`. An
+            equal part for each.
         callbacks: Further Keras callbacks.
 
     Returns:
         A `Fitted`.
 
     Raises:
-        ValueError: the folder holds another run, or a batch is larger than the
-            data.
+        ValueError: the folder holds another run, a batch is larger than the
+            data, or there are not so many devices.
         BlockingIOError: another process trains in this folder.
         FloatingPointError: the loss is not finite; names the step and the
             layer. The last good checkpoint is kept.
@@ -100,6 +102,7 @@ def fit(
     steps = len(x) // recipe.batch_size
     if steps < 1:
         raise ValueError(f"batch_size {recipe.batch_size} is larger than the {len(x)} training rows; make it smaller")
+    found = check_devices(devices, recipe.batch_size)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     decisive = {**dataclasses.asdict(recipe), "notes": None, "seeds": None, "publish": None}  # none changes the run
@@ -111,9 +114,14 @@ def fit(
         "devices": devices,
         "engine": ENGINE,
     }
-    with only_run_in(folder), distribution(devices):
+    arguments = {"classifier_activation": None, **(build_arguments or {})}
+    with contextlib.ExitStack() as held:
+        held.enter_context(only_run_in(folder))
         _check_same_run(folder / "run.json", run)
-        plain, model = _prepare(recipe, x, y, num_classes, seed, steps, build_arguments)
+        keras.utils.set_random_seed(seed)
+        plain = build(recipe, num_classes, **arguments)  # what is returned lives on one device
+        held.enter_context(distribution(found))
+        model = _prepare(recipe, plain, x, y, num_classes, seed, steps, arguments)
         done, kept = _restore(model, folder)
         if done:
             print(f"{recipe.name} resumed at step {done} of {recipe.epochs * steps}", flush=True)
@@ -127,11 +135,8 @@ def fit(
         return Fitted(plain, keeper.history, _average(model), np.array(keeper.alpha_beta))
 
 
-def _prepare(recipe, x, y, num_classes, seed, steps, build_arguments):
-    """The float32 model of the recipe, and the one that is trained, which starts from its weights."""
-    keras.utils.set_random_seed(seed)
-    arguments = {"classifier_activation": None, **(build_arguments or {})}
-    plain = build(recipe, num_classes, **arguments)
+def _prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
+    """What is trained; it starts from the weights of the plain model."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.dtype)
     try:
@@ -157,7 +162,7 @@ def _prepare(recipe, x, y, num_classes, seed, steps, build_arguments):
     )
     # Before the first step: inside the step function its variables cost a second trace.
     model.optimizer.build(model.trainable_variables)
-    return plain, model
+    return model
 
 
 def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
@@ -165,7 +170,7 @@ def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
     while keeper.step < recipe.epochs * steps and not keeper.stop:
         epoch, done = divmod(keeper.step, steps)
         model.fit(
-            row_batches(recipe, count, seed, steps, first_step=keeper.step),
+            _on_devices(functools.partial(row_batches, recipe, count, seed, steps, keeper.step), recipe.batch_size),
             steps_per_epoch=steps - done,
             initial_epoch=epoch,
             epochs=epoch + 1 if done else recipe.epochs,
@@ -178,6 +183,16 @@ def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
     keeper.save()
     if keeper.failed:
         raise FloatingPointError(_diagnosis(model, recipe, count, seed, steps, keeper))
+
+
+def _on_devices(batches, batch_size):
+    """The batches, for `fit`; `batches` is a function without arguments."""
+    if keras.backend.backend() == "tensorflow":
+        from training import mirrored_tensorflow
+
+        if mirrored_tensorflow.is_distributed():
+            return mirrored_tensorflow.distributed_rows(batches, batch_size)
+    return batches()
 
 
 def learning_rate_schedule(recipe, steps):
@@ -335,11 +350,12 @@ def alpha_beta(network):
 
 def _restore(model, folder):
     """Loads the newest sound checkpoint: `(steps done, what else it holds)`."""
+    state = model.state()
     found = checkpoints.load_newest(folder)
     if found is None:
+        _separate_seeds(state)
         return 0, {}
     done, arrays, facts = found
-    state = model.state()
     expected = {name: tuple(variable.shape) for name, variable in state.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
     if shapes != expected:
@@ -350,8 +366,17 @@ def _restore(model, folder):
         )
     for name, variable in state.items():
         variable.assign(arrays[name])
+    _separate_seeds(state)
     metrics = [keras.ops.convert_to_numpy(variable) for variable in model.metrics_variables]
     return done, {**facts, "metrics": metrics}
+
+
+def _separate_seeds(state):
+    if keras.backend.backend() == "tensorflow":
+        from training import mirrored_tensorflow
+
+        if mirrored_tensorflow.is_distributed():
+            mirrored_tensorflow.separate_seeds(state.values())
 
 
 def _average(model):
@@ -440,25 +465,52 @@ def only_run_in(folder):
         yield
 
 
-@contextlib.contextmanager
-def distribution(devices):
-    """Data parallelism over several devices, by `keras.distribution` on JAX.
+def check_devices(devices, batch_size):
+    """The devices to use; an empty list is Keras's own choice of one.
 
-    The result is that of one device but for the order of sums. (On TensorFlow
-    Keras reads some batches of an endless generator before the first step of a
-    `tf.distribute` strategy, so a run would not be that of one device.)
+    Raises:
+        ValueError: the backend takes one only, there are not so many, or the
+            batch has no equal parts.
     """
     if devices == 1:
-        yield
-        return
+        return []
     backend = keras.backend.backend()
-    if backend != "jax":
-        raise ValueError(f"devices={devices}: more than one device needs the JAX backend; this is {backend}")
-    found = keras.distribution.list_devices()
+    if backend == "jax":
+        found = keras.distribution.list_devices()
+    elif backend == "tensorflow":
+        from training.mirrored_tensorflow import devices_here
+
+        found = devices_here()
+    else:
+        raise ValueError(
+            f"devices={devices}: more than one device needs JAX or TensorFlow; this is {backend}; set KERAS_BACKEND, "
+            "or leave --devices out"
+        )
     if not 1 <= devices <= len(found):
         raise ValueError(f"devices={devices}, but there are {len(found)} here: {', '.join(map(str, found))}")
+    if batch_size % devices:
+        raise ValueError(f"batch_size {batch_size} has no equal parts on {devices} devices; give a divisor of it")
+    return found[:devices]
+
+
+@contextlib.contextmanager
+def distribution(devices):
+    """Data parallelism over the devices, if any: `keras.distribution` on JAX, `tf.distribute` on TensorFlow.
+
+    On JAX the result is that of one device but for the order of sums; on
+    TensorFlow batch norm is per device (`training.mirrored_tensorflow`).
+    """
+    if not devices:
+        yield
+        return
+    if keras.backend.backend() == "tensorflow":
+        from training.mirrored_tensorflow import strategy
+
+        with strategy(*devices).scope():
+            yield
+        return
     before = keras.distribution.distribution()
-    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:devices]))
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
     try:
         yield
     finally:

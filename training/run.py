@@ -71,7 +71,7 @@ def train(
         validation: Fraction of the training rows of each class to hold out. The
             run then ends with figures on these in `out/NAME/validation.json`,
             reads no test row and publishes nothing: it is for choices.
-        devices: Devices to spread each batch over (JAX).
+        devices: Devices to spread each batch over (JAX, TensorFlow).
         callbacks: Further Keras callbacks, such as `keras.callbacks.TensorBoard`.
         bundle: Whether to copy the folder into the package (`zoo/weights`).
 
