@@ -372,67 +372,6 @@ def test_hub_is_down(tmp_path):
     assert f"at {CLOSED}: " in message and "refused" in message
 
 
-# The UCI files
-
-
-def write_task(folder, **files):
-    """Five rows; column 0 of the folds holds back rows 1 and 4, column 1 others."""
-    task = folder / "uci" / "iris"
-    task.mkdir(parents=True)
-    contents = {
-        "iris_py": "0.5,-1\n1.5,-2\n2.5,-3\n3.5,-4\n4.5,-5\n",
-        "labels_py": "0\n1\n2\n0\n2\n",
-        "folds_py": "0,1,0,0\n1,0,0,0\n0,1,0,0\n0,0,1,0\n1,0,0,1\n",
-        "validation_folds_py": "1,0,0,0\n0,0,0,0\n0,0,0,0\n0,0,0,0\n0,0,0,0\n",
-        **files,
-    }
-    for name, content in contents.items():
-        if content is not None:
-            (task / f"{name}.dat").write_text(content)
-    return task
-
-
-def test_uci_split(tmp_path):
-    write_task(tmp_path)
-    data = datasets.load_dataset("uci/iris", tmp_path)
-    np.testing.assert_array_equal(data.x_train, np.float32([[0.5, -1], [2.5, -3], [3.5, -4]]))
-    np.testing.assert_array_equal(data.x_test, np.float32([[1.5, -2], [4.5, -5]]))
-    assert (data.y_train.tolist(), data.y_test.tolist()) == ([0, 2, 0], [1, 2])
-    assert (data.x_train.dtype, data.y_train.dtype) == (np.float32, np.int64)
-    assert (data.class_names, data.feature_names) == (("0", "1", "2"), ("column 0", "column 1"))
-
-
-@pytest.mark.parametrize(
-    "files, expected",
-    [
-        ({"iris_py": "0.5,-1\n1.5,-2\n"}, "2 rows of features, 5 of labels"),
-        ({"iris_py": "0.5,-1\n1.5\n2.5,-3\n3.5,-4\n4.5,-5\n"}, "iris_py.dat: not a table of numbers"),
-        ({"iris_py": "0.5,-1\n1.5,a\n2.5,-3\n3.5,-4\n4.5,-5\n"}, "iris_py.dat: not a table of numbers"),
-        ({"iris_py": "0.5,-1\n1.5,nan\n2.5,-3\n3.5,-4\n4.5,-5\n"}, "not finite"),
-        ({"iris_py": ""}, "iris_py.dat: .*empty"),
-        ({"labels_py": "0\n1\n3\n0\n3\n"}, "labels_py.dat: labels 0 to 3"),
-        ({"labels_py": "1\n2\n3\n1\n3\n"}, "labels_py.dat: labels 1 to 3"),
-        ({"folds_py": "0\n0\n0\n0\n0\n"}, "folds_py.dat: column 0"),
-    ],
-)
-def test_uci_damaged(files, expected, tmp_path):
-    write_task(tmp_path, **files)
-    with pytest.raises(ValueError, match=expected) as error:
-        datasets.load_dataset("uci/iris", tmp_path)
-    one_line(error)
-
-
-def test_uci_not_there(tmp_path, monkeypatch):
-    monkeypatch.delenv("ZOO_DATA_DIR", raising=False)
-    with pytest.raises(FileNotFoundError, match="ZOO_DATA_DIR is not set.*data_py.zip") as error:
-        datasets.load_dataset("uci/iris")
-    one_line(error)
-    write_task(tmp_path, folds_py=None)
-    with pytest.raises(FileNotFoundError, match="data_py.zip") as error:
-        datasets.load_dataset("uci/iris", tmp_path)
-    assert str(tmp_path / "uci" / "iris" / "folds_py.dat") in one_line(error)
-
-
 # Real data
 
 
@@ -509,23 +448,3 @@ def test_real_cifar100_prepared_and_damaged(prepared, tmp_path):
     with pytest.raises(ValueError) as error:
         datasets.load_dataset("cifar100", tmp_path)
     assert f"delete {copy} and run again" in one_line(error)
-
-
-# Rows with fold 0 and with fold 1, features and classes, from the audit of the authors' files.
-UCI_SIZES = [
-    ("iris", 113, 37, 4, 3),
-    ("abalone", 3133, 1044, 8, 3),
-    ("adult", 32561, 16281, 14, 2),
-    ("trains", 8, 2, 29, 2),
-    ("letter", 15000, 5000, 16, 26),
-    ("conn-bench-vowel-deterding", 528, 462, 11, 11),
-]
-
-
-@pytest.mark.parametrize("task, train, test, features, classes", UCI_SIZES)
-@pytest.mark.data
-def test_real_uci(task, train, test, features, classes, data_dir):
-    data = datasets.load_dataset(f"uci/{task}", data_dir)
-    assert (data.x_train.shape, data.x_test.shape) == ((train, features), (test, features))
-    assert (len(data.y_train), len(data.y_test), len(data.class_names)) == (train, test, classes)
-    assert set(data.y_train.tolist()) == set(range(classes))

@@ -48,8 +48,15 @@ def main(arguments=None):
     finetune.set_defaults(run=_finetune)
 
     benchmark = commands.add_parser("benchmark", help="measure; writes a CSV under --out")
-    benchmark.add_argument("what", choices=["tabular", "finetuning", "throughput", "loading", "signal"])
+    benchmark.add_argument("what", choices=["tabular", "finetuning", "throughput", "loading", "signal", "uci"])
     benchmark.add_argument("--out", default="results", help="folder of the CSV (default: %(default)s)")
+    grid = benchmark.add_argument_group("uci", "the paper's seven methods on the UCI tasks; the same command goes on")
+    grid.add_argument("--methods", nargs="+", help="such as SNN BatchNorm (default: all of results/uci/slice.json)")
+    grid.add_argument("--tasks", nargs="+", help="such as iris letter (default: all)")
+    grid.add_argument("--seeds", type=int, nargs="+", help="seeds (default: the slice's)")
+    grid.add_argument("--stop-after", type=float, metavar="MINUTES", help="begin nothing after that")
+    grid.add_argument("--jobs", type=int, help="processes (default: one per core)")
+    grid.add_argument("--data-dir", help="where the data are looked for first (default: $ZOO_DATA_DIR)")
     benchmark.set_defaults(run=_benchmark)
 
     card = commands.add_parser("card", help="make card, picture, model.safetensors and sums of folders anew")
@@ -140,10 +147,31 @@ def _finetune(args):
     )
 
 
+GRID = ("methods", "tasks", "seeds", "stop_after", "jobs", "data_dir")
+
+
 def _benchmark(args):
+    given = {name: value for name in GRID if (value := getattr(args, name)) is not None}
+    if args.what == "uci":
+        _benchmark_uci(args.out, given)
+        return
+    if given:
+        raise ValueError(f"--{next(iter(given)).replace('_', '-')} belongs to benchmark uci, not to {args.what}")
     from training.benchmark import BENCHMARKS
 
     print(BENCHMARKS[args.what](args.out))
+
+
+def _benchmark_uci(out, options):
+    from training import uci
+    from training.loop import Interrupted
+    from training.queue import TEMPFAIL
+
+    try:
+        print(uci.run(out, **{"jobs": os.cpu_count() or 1, **options}))
+    except Interrupted as reason:
+        print(f"{reason}; the same command goes on from there", file=sys.stderr)
+        raise SystemExit(TEMPFAIL) from None
 
 
 def _card(args):

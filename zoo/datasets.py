@@ -116,29 +116,6 @@ TFDS_SERVER = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 BUNDLED = ("digits", "wine", "breast_cancer")
 
-UCI_ARCHIVE = "http://www.bioinf.jku.at/people/klambauer/data_py.zip"
-
-UCI_TASKS = tuple(
-    """
-abalone acute-inflammation acute-nephritis adult annealing arrhythmia audiology-std balance-scale balloons bank
-blood breast-cancer breast-cancer-wisc breast-cancer-wisc-diag breast-cancer-wisc-prog breast-tissue car
-cardiotocography-10clases cardiotocography-3clases chess-krvk chess-krvkp congressional-voting
-conn-bench-sonar-mines-rocks conn-bench-vowel-deterding connect-4 contrac credit-approval cylinder-bands
-dermatology echocardiogram ecoli energy-y1 energy-y2 fertility flags glass haberman-survival hayes-roth
-heart-cleveland heart-hungarian heart-switzerland heart-va hepatitis hill-valley horse-colic ilpd-indian-liver
-image-segmentation ionosphere iris led-display lenses letter libras low-res-spect lung-cancer lymphography magic
-mammographic miniboone molec-biol-promoter molec-biol-splice monks-1 monks-2 monks-3 mushroom musk-1 musk-2 nursery
-oocytes_merluccius_nucleus_4d oocytes_merluccius_states_2f oocytes_trisopterus_nucleus_2f
-oocytes_trisopterus_states_5b optical ozone page-blocks parkinsons pendigits pima pittsburg-bridges-MATERIAL
-pittsburg-bridges-REL-L pittsburg-bridges-SPAN pittsburg-bridges-T-OR-D pittsburg-bridges-TYPE planning
-plant-margin plant-shape plant-texture post-operative primary-tumor ringnorm seeds semeion soybean spambase spect
-spectf statlog-australian-credit statlog-german-credit statlog-heart statlog-image statlog-landsat statlog-shuttle
-statlog-vehicle steel-plates synthetic-control teaching thyroid tic-tac-toe titanic trains twonorm
-vertebral-column-2clases vertebral-column-3clases wall-following waveform waveform-noise wine wine-quality-red
-wine-quality-white yeast zoo
-""".split()
-)
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
@@ -186,12 +163,17 @@ def load_dataset(name, data_dir=None, download=True):
               sets, no download. The split is
               `train_test_split(test_size=0.2, stratify=y, random_state=0)`.
             - `"uci/NAME"`: the SNN authors' files of 121 UCI tasks, column 0 of
-              their folds. The training rows include the validation rows. The
-              columns are standardised already and have no names.
+              their folds, as a `zoo.uci.UCIDataset`. The training rows include
+              the validation rows; `split(column)` gives all three parts of any
+              column. The columns are standardised already and have no names.
+              The content is checked against known sums (that of miniboone for
+              sizes and class counts).
         data_dir: Folder with `NAME.npz` (`x_train`, `y_train`, `x_test`,
             `y_test`), `NAME/3.0.2/` (as prepared by TensorFlow Datasets) or
             `uci/NAME/`. Defaults to the environment variable `ZOO_DATA_DIR`.
-        download: Whether CIFAR may be fetched where it is not at hand.
+        download: Whether CIFAR and the UCI tasks may be fetched where they are
+            not at hand. The authors' archive of all tasks (39 MB) is unpacked
+            into `data_dir`, or `~/.keras/datasets` where there is none.
 
     Returns:
         A `Dataset`.
@@ -213,12 +195,18 @@ def load_dataset(name, data_dir=None, download=True):
     folder = pathlib.Path(folder).expanduser() if folder else None
     if name in CIFAR:
         return load_cifar(name, folder, download)
-    return load_bundled(name) if name in BUNDLED else load_uci(name, folder)
+    if name in BUNDLED:
+        return load_bundled(name)
+    from zoo.uci import load_uci  # that module is written in terms of this one
+
+    return load_uci(name.removeprefix("uci/"), folder, download)
 
 
 def list_datasets():
     """Names that `load_dataset` takes, whether or not the data are here."""
-    return [*CIFAR, *BUNDLED, *(f"uci/{task}" for task in UCI_TASKS)]
+    from zoo.uci import tasks
+
+    return [*CIFAR, *BUNDLED, *(f"uci/{task}" for task in tasks())]
 
 
 def make_dataset(name, x_train, y_train, x_test, y_test, class_names, feature_names=()):
@@ -446,42 +434,3 @@ def load_bundled(name):
         bunch.data, bunch.target, test_size=0.2, stratify=bunch.target, random_state=0
     )
     return make_dataset(name, x_train, y_train, x_test, y_test, bunch.target_names, bunch.feature_names)
-
-
-def load_uci(name, folder):
-    """One task of the SNN authors' files, by column 0 of its folds: 1 is a test row."""
-    task = name.removeprefix("uci/")
-    files = (f"{task}_py.dat", "labels_py.dat", "folds_py.dat")
-    mend = f"unpack the SNN authors' {UCI_ARCHIVE} so that DATA_DIR/uci/{task}/ holds {', '.join(files)}"
-    if folder is None:
-        raise FileNotFoundError(f"{name}: no data_dir was given and ZOO_DATA_DIR is not set; {mend}")
-    paths = [folder / "uci" / task / file for file in files]
-    if missing := [path for path in paths if not path.is_file()]:
-        raise FileNotFoundError(f"{name}: no file {missing[0]}; {mend}, where DATA_DIR is {folder}")
-    x = read_numbers(paths[0], np.float32)
-    y = read_numbers(paths[1], np.int64)[:, 0]
-    test = read_numbers(paths[2], np.int64)[:, 0]
-    if not len(x) == len(y) == len(test) > 0:
-        raise ValueError(
-            f"{paths[0].parent}: {len(x)} rows of features, {len(y)} of labels and {len(test)} of folds, "
-            f"expected as many of each; unpack {UCI_ARCHIVE} again"
-        )
-    if not np.isfinite(x).all():
-        raise ValueError(f"{paths[0]}: values that are not finite numbers; unpack {UCI_ARCHIVE} again")
-    if set(y) != set(range(y.max() + 1)):
-        raise ValueError(f"{paths[1]}: labels {y.min()} to {y.max()} with gaps, expected 0 to K-1; unpack it again")
-    if set(test) != {0, 1}:
-        raise ValueError(f"{paths[2]}: column 0 holds {sorted(set(test))[:5]}, expected 0 and 1; unpack it again")
-    classes = range(y.max() + 1)
-    columns = (f"column {column}" for column in range(x.shape[1]))
-    return make_dataset(name, x[test == 0], y[test == 0], x[test == 1], y[test == 1], classes, columns)
-
-
-def read_numbers(path, dtype):
-    """A comma-separated table without header, always of two dimensions."""
-    try:
-        if path.stat().st_size == 0:
-            raise ValueError("the file is empty")
-        return np.loadtxt(path, dtype, delimiter=",", ndmin=2)
-    except ValueError as error:
-        raise ValueError(f"{path}: not a table of numbers ({first_line(error)}); unpack {UCI_ARCHIVE} again") from None
