@@ -235,19 +235,25 @@ APPLICATIONS = {
     "VGG16": ({}, 15),
     "DenseNet121": ({}, 121),
 }
+# None of them has ELU: here it takes the place of every ReLU, as layer (ResNet50) and as argument (VGG16).
+CASES = [*((name, "relu") for name in APPLICATIONS), ("ResNet50", "elu"), ("VGG16", "elu")]
 
 
 @pytest.mark.slow  # the README's snippet, which the tests run, swaps a MobileNet
-@pytest.mark.parametrize("name", APPLICATIONS)
-def test_keras_applications(name, tmp_path):
+@pytest.mark.parametrize(("name", "activation"), CASES)
+def test_keras_applications(name, activation, tmp_path):
     keras.utils.set_random_seed(0)
     options, count = APPLICATIONS[name]
     # Logits: a softmax of random weights may be 0 or 1 whatever the network computes.
     model = getattr(keras.applications, name)(
         weights=None, input_shape=(32, 32, 3), classes=10, classifier_activation=None, **options
     )
+    if activation == "elu":
+        model = keras.models.model_from_json(model.to_json().replace('"activation": "relu"', '"activation": "elu"'))
     swapped = swap_activations(model)  # without a warning, which would be an error here: nothing is kept
     assert len(mpelus(swapped)) == count
+    alphas = {start(layer)[0][0] for layer in mpelus(swapped).values()}
+    assert alphas == {1.0 if activation == "elu" else 0.0}
     x, y = images(8, 32, 32, 3), np.arange(8)
     before = outputs(model, x)
     assert before.std() > 0
