@@ -82,8 +82,8 @@ def test_on_torch_several_devices_are_a_clear_error():
 
 @pytest.mark.skipif(BACKEND == "torch", reason="several devices need JAX or TensorFlow")
 def test_unequal_parts_are_a_clear_error(monkeypatch):
-    where = "training.mirrored_tensorflow.devices_here" if BACKEND == "tensorflow" else "keras.distribution.list_devices"
-    monkeypatch.setattr(where, lambda: ["a", "b", "c"])
+    where = {"tensorflow": "training.mirrored_tensorflow.devices_here", "jax": "keras.distribution.list_devices"}
+    monkeypatch.setattr(where[BACKEND], lambda: ["a", "b", "c"])
     assert loop.check_devices(2, 20) == ["a", "b"]
     with pytest.raises(ValueError, match="batch_size 20 has no equal parts on 3 devices"):
         loop.check_devices(3, 20)
