@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -205,6 +206,20 @@ def bad_inputs(tmp_path, write, header, rows):
     yield ("predict", tmp_path / "not_a_model", tmp_path / "whole.png"), "has no config.json"
     yield ("demo", "--out", tmp_path / "no" / "such" / "picture.png"), "no folder"
     yield ("train", "mpelu_resnet21.cifar100"), "mpelu_resnet20.cifar100"
+    for name in ("cats", "dogs"):  # one of the four pictures is damaged
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(2):
+            shutil.copy(tmp_path / "whole.png", tmp_path / "pets" / name / f"{number}.png")
+    yield ("train", "relu_resnet20", "--data", tmp_path / "pets", "--out", out), "batch_size 128 is larger than the 2"
+    shutil.copy(tmp_path / "half.png", tmp_path / "pets" / "dogs" / "1.png")
+    yield ("train", "relu_resnet20", "--data", tmp_path / "pets", "--out", out), "1.png is a damaged or unusable image"
+    yield ("train", "snn_mlp2", "--data", tmp_path / "pets", "--out", out), "takes the columns of a table"
+    yield ("train", "relu_resnet20", "--data", labelled, "--out", out), "takes images"
+    yield ("train", "snn_mlp2", "--data", labelled, "--label", "klass", "--out", out), "no column 'klass'"
+    yield ("train", "snn_mlp2", "--data", tmp_path / "nowhere", "--out", out), "no folder or CSV file"
+    yield ("train", "snn_mlp2", "--data", labelled, "--out", out, "--bundle"), "leave bundle out"
+    yield ("train", TABLE, "--out", tmp_path / "empty.png"), "is a file; give another --out"
+    yield ("train", TABLE, "--out", out, "--publish", "average"), "publish='average' needs average > 0"
     yield ("finetune", IMAGES, "--data", tmp_path / "nowhere", "--out", out), "no folder or CSV file"
     yield ("finetune", IMAGES, "--data", tmp_path / "classless", "--out", out), "0 class folders; expected two or more"
     yield ("finetune", IMAGES, "--data", tmp_path / "lonely", "--out", out), "has 0 images"

@@ -8,6 +8,8 @@ import sys
 
 from zoo.__main__ import run_command
 
+OF_A_RUN = ("data", "seeds", "epochs", "minutes", "validation", "publish", "tensorboard")  # not of a queue
+
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
@@ -16,9 +18,11 @@ def main(arguments=None):
     commands = parser.add_subparsers(dest="command", required=True)
 
     train = commands.add_parser("train", help="train a model by its recipe, or go on with an interrupted run")
-    train.add_argument("name", nargs="?", help="such as mpelu_resnet20.cifar100")
+    train.add_argument("name", nargs="?", help="such as mpelu_resnet20.cifar100, or mpelu_resnet20 for its default")
     train.add_argument("--queue", metavar="FILE", help="in place of a name: the next unfinished runs of this table")
     train.add_argument("--data-dir", help="where the data are looked for first (default: $ZOO_DATA_DIR)")
+    train.add_argument("--data", metavar="PATH", help="your own: a folder of class folders of images, or a CSV file")
+    train.add_argument("--label", default="label", help="column of the label in the CSV (default: %(default)s)")
     train.add_argument("--out", default="runs", help="folder of the runs (default: %(default)s)")
     train.add_argument("--seeds", type=int, nargs="+", help="seeds in place of the recipe's; the first is published")
     length = train.add_mutually_exclusive_group()
@@ -26,6 +30,7 @@ def main(arguments=None):
     length.add_argument("--minutes", type=float, help="the same, as the time a seed may take on this machine")
     train.add_argument("--stop-after", type=float, metavar="MINUTES", help="stop in time; the same command goes on")
     train.add_argument("--validation", type=float, metavar="FRACTION", help="hold training rows out; read no test row")
+    train.add_argument("--publish", choices=["last", "average"], help="weights to publish, as chosen by --validation")
     train.add_argument("--devices", type=int, default=1, help="devices to spread a batch over (JAX, TensorFlow)")
     train.add_argument("--deterministic", action="store_true", help="exact resume on a GPU too (slower)")
     train.add_argument(
@@ -84,7 +89,7 @@ def _train(args):
     if (args.name is None) == (args.queue is None):
         raise ValueError("give the name of one model, or --queue FILE")
     if args.queue:
-        given = [name for name in ("seeds", "epochs", "minutes", "validation", "tensorboard") if getattr(args, name)]
+        given = [name for name in OF_A_RUN if getattr(args, name)]
         given += [name for name in ("bundle", "deterministic") if getattr(args, name)]
         if given or args.devices != 1:
             raise ValueError(
@@ -125,6 +130,9 @@ def _train(args):
             args.devices,
             args.bundle,
             callbacks,
+            args.data,
+            args.label,
+            args.publish,
         )
     except Interrupted as reason:
         print(f"{reason}; the same command goes on from there", file=sys.stderr)

@@ -9,6 +9,7 @@ from training.report import PEERS
 from zoo.card import card_head
 from zoo.card import dataset_in_words
 from zoo.card import mean_and_spread
+from zoo.card import short_card
 from zoo.card import snippet
 from zoo.hub import repository_of
 from zoo.registry import read_index
@@ -58,16 +59,7 @@ def card_text(details):
     if "top1_by_superclass" in results:
         lines += _superclasses(results["top1_by_superclass"])
     lines += [
-        "## Training\n",
-        f"{recipe['notes']}\n",
-        *_table(
-            ("setting", "value"),
-            [
-                (key, value)
-                for key, value in recipe.items()
-                if key not in ("name", "notes") and value not in ((), {}, [], None)
-            ],
-        ),
+        *_settings(recipe),
         f"Trained on all {data['train_rows']:,} training rows with `python -m training train {name}` in "
         f"{results['minutes']} minutes on {results['hardware']} ({details['versions']['backend']}, Keras "
         f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
@@ -77,6 +69,26 @@ def card_text(details):
         _limits(data["name"]) + "\n",
     ]
     return "\n".join(lines)
+
+
+def own_card(model, details):
+    """The card of a model trained on one's own data: the short one, and how it was trained."""
+    details = json.loads(json.dumps(details))
+    data, results = details["data"], details["results"]
+    made = (
+        f"Trained from random weights on {data['train_rows']:,} rows of {data['source']} in {results['minutes']} "
+        f"minutes on {results['hardware']} ({details['versions']['backend']}, Keras {details['versions']['keras']}).\n"
+    )
+    return "\n".join([short_card(model, details["name"], details), *_settings(details["recipe"]), made])
+
+
+def _settings(recipe):
+    rows = [
+        (key, value)
+        for key, value in recipe.items()
+        if key not in ("name", "notes") and value not in ((), {}, [], None)
+    ]
+    return ["## Training\n", f"{recipe['notes']}\n", *_table(("setting", "value"), rows)]
 
 
 def rewrite(folder, data_dir=None):

@@ -1,15 +1,47 @@
 """One's own data: a folder of class folders of images, or a CSV; and the rows that are held out."""
 
+import dataclasses
 import os
+import pathlib
 
 import numpy as np
 
+from training.recipes import own_name
 from zoo.datasets import Dataset
+from zoo.datasets import sha256_of
 from zoo.prediction import numbers
 from zoo.prediction import read_csv
 from zoo.prediction import read_image
+from zoo.registry import default_input_shape
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+
+
+HELD_OUT, SEED = 0.2, 0  # of each class, as test rows
+
+
+def own_dataset(path, arch, label):
+    """A `Dataset` of one's own, for an architecture; everything is read and checked here.
+
+    Raises:
+        ValueError: the data are not usable, or not of the kind that the
+            architecture takes.
+        OSError: they cannot be read.
+    """
+    path, shape = pathlib.Path(path), default_input_shape(arch)
+    if not path.exists():
+        raise FileNotFoundError(f"no folder or CSV file {str(path)!r}")
+    if path.is_dir() and shape is None:
+        raise ValueError(f"{arch} takes the columns of a table; {path} is a folder: give a CSV, or an image model")
+    if not path.is_dir() and shape is not None:
+        raise ValueError(f"{arch} takes images; {path} is a file: give a folder of class folders of images")
+    if path.is_dir():
+        x, y, class_names = read_image_folders(path, shape)
+        columns = ()
+    else:
+        x, y, class_names, columns = read_labelled_csv(path, label)
+    dataset = hold_out(x, y, class_names, columns, HELD_OUT, SEED)
+    return dataclasses.replace(dataset, name=own_name(path), sha256=sha256_of(x, y))
 
 
 def check_writable(out):

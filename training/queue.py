@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 
+from training.recipes import get_recipe
+
 COMMAND = re.compile(r"`(python -m training train [^`]+)`")
 TEMPFAIL = getattr(os, "EX_TEMPFAIL", 75)
 GRACE = 0.5  # minutes kept back: a run needs them to start and to write its last checkpoint
@@ -86,8 +88,15 @@ def _stopped():
     raise SystemExit(TEMPFAIL)
 
 
+def _name(arguments):
+    """Name of the folder that a run makes."""
+    if "--data" in arguments:
+        return get_recipe(arguments[0]).on_own_data(arguments[arguments.index("--data") + 1]).name
+    return arguments[0] if "." in arguments[0] else get_recipe(arguments[0]).name
+
+
 def _has_ended(arguments, out):
-    name = arguments[0]
+    name = _name(arguments)
     if "--validation" in arguments:
         fraction = float(arguments[arguments.index("--validation") + 1])
         return (out / name / f"validation-{fraction}" / "validation.json").exists()

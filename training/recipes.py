@@ -1,8 +1,14 @@
 """Recipes: everything that decides a training run, under the name of the model it makes."""
 
 import dataclasses
+import functools
+import pathlib
+import re
 
+from zoo.datasets import BUNDLED
+from zoo.datasets import UCI_TASKS
 from zoo.registry import list_models
+from zoo.registry import model_info
 from zoo.registry import unknown_name
 
 # MPELU's own weights; anchored at our layer names because batch norm has a `beta` too.
@@ -102,6 +108,11 @@ class Recipe:
         tag = self.name.partition(".")[2]
         return tag.replace("uci-", "uci/", 1) if tag.startswith("uci-") else tag.partition("-")[0]
 
+    def on_own_data(self, path):
+        """The same recipe for data of one's own, under their name; `-RECIPE` stays part of it."""
+        variant = "" if self.dataset.startswith("uci/") else "".join(self.name.partition(".")[2].partition("-")[1:])
+        return dataclasses.replace(self, name=f"{self.arch}.{own_name(path)}{variant}")
+
     def rescaled(self, epochs):
         """The same recipe in another number of epochs: rates and warm-up move in proportion, the notes say so."""
         if epochs == self.epochs:
@@ -110,6 +121,15 @@ class Recipe:
         warmup = self.warmup_epochs * epochs / self.epochs
         notes = f"Rescaled from {self.epochs} to {epochs} epochs. {self.notes}"
         return dataclasses.replace(self, epochs=epochs, rates=rates, warmup_epochs=warmup, notes=notes)
+
+
+def own_name(path):
+    """Name of a data set of one's own, from that of its folder or file.
+
+    >>> own_name("pictures/my flowers")
+    'own_my_flowers'
+    """
+    return "own_" + re.sub(r"\W+", "_", pathlib.Path(path).stem)
 
 
 # Of the training images of CIFAR-10, 0-255, as fb.resnet.torch has them; the builders' own are CIFAR-100's.
@@ -191,26 +211,31 @@ def _dagger(name):
     return dataclasses.replace(_paper(name), epochs=300, batch_size=64, rates=((149, 0.01), (224, 0.001)), notes=notes)
 
 
-def _modern(name):
+def _modern(name, paper):
     """Made to win rather than to reproduce: cosine, label smoothing, mixup or CutMix, erasing, a moving average.
 
+    Residual networks also have stochastic depth. Peak rate, batch and momentum are those of the network's paper.
     Not yet chosen on a validation split; nothing is published from it before that.
     """
-    return Recipe(
+    residual = model_info(paper.arch)["family"] in RESIDUAL
+    return dataclasses.replace(
+        paper,
         name=name,
         epochs=300,
-        batch_size=128,
-        learning_rate=0.1,
+        learning_rate=max(paper.learning_rate, *(rate for _, rate in paper.rates)),
+        schedule="cosine",
+        rates=(),
         warmup_epochs=5,
+        nesterov=True,
         l2=5e-4,
         multipliers=_mpelu_multipliers(name, 0.0),
-        augmentation="pad_crop_flip",
         erase=8,
         cutmix=1.0,
         mixup=0.2,
         label_smoothing=0.1,
         average=0.999,
         dtype="mixed_bfloat16",
+        overrides={**paper.overrides, "stochastic_depth": 0.1} if residual else paper.overrides,
         notes=" ".join(_modern.__doc__.split()),
     )
 
@@ -231,6 +256,80 @@ def _clevert(name):
         l2=5e-4,
         augmentation="pad_crop_flip",
         notes=" ".join(_clevert.__doc__.split()),
+    )
+
+
+def _clevert18(name):
+    """Clevert et al., section 4.3, the main phase: rate 0.01, a tenth of it after 35,000 steps of 100 images, L2 5e-4.
+
+    In epochs of 500 steps: after 70. Its length is not stated; 330 epochs are those of the 11-layer network. The two
+    phases that follow in the paper, with dropout in every layer (`dropout_in_stacks`) and then 1.5 times as much, and
+    its ZCA whitening are left out.
+    """
+    notes = " ".join(_clevert18.__doc__.split())
+    return dataclasses.replace(_clevert(name), rates=((70, 0.001),), notes=notes)
+
+
+def _clevert_imagenet(name):
+    """Clevert et al., section 4.4: L2 5e-4 and dropout 0.5; its batch, rates and length are not stated.
+
+    They are those of the plain networks of Li et al.: 38 epochs of batches of 64, rate 0.01, a tenth of it after 5 and
+    30. The images are to be given (`--data`); they are scaled to the network's size, padded by 4 pixels, cropped and
+    flipped, where the paper crops 224 pixels from 256.
+    """
+    return dataclasses.replace(_plain(name), notes=" ".join(_clevert_imagenet.__doc__.split()))
+
+
+def _nin(name):
+    """Li et al.'s Caffe files: 120,000 steps of 128 images, rate 0.1, a tenth of it after 100,000, L2 1e-4.
+
+    In epochs of 390 steps: 308, the new rate after 256. Momentum 0.9, not Nesterov's. Biases have twice the rate and no
+    L2, the last convolution a tenth of the rate; alpha and beta twice the rate and, by the paper, no L2 (the files: 5
+    times). The paper crops 28 of 32 pixels and whitens (ZCA); here images are padded by 4 pixels and cropped to 32,
+    and not whitened.
+    """
+    mpelu = ((MPELU_WEIGHTS, 2.0, 0.0),) if name.startswith("mpelu") else ()
+    return Recipe(
+        name=name,
+        epochs=308,
+        batch_size=128,
+        learning_rate=0.1,
+        schedule="steps",
+        rates=((256, 0.01),),
+        nesterov=False,
+        l2=1e-4,
+        multipliers=(
+            *mpelu,
+            (r"(^|/)classifier/kernel$", 0.1, 1.0),
+            (r"(^|/)classifier/bias$", 0.1, 0.0),
+            (r"_conv\d+/bias$", 2.0, 0.0),
+        ),
+        augmentation="pad_crop_flip",
+        notes=" ".join(_nin.__doc__.split()),
+    )
+
+
+def _plain(name):
+    """Li et al.'s Caffe files: 750,000 steps of 64 images, rate 0.01, a tenth of it after 100,000 and 600,000, L2 5e-4.
+
+    In epochs of ImageNet's 20,000 steps: 37.5, here 38; new rates after 5 and 30. Momentum 0.9, not Nesterov's. alpha
+    and beta have twice the rate, with the common L2 at depth 15; deeper the common rate and no L2. ImageNet is to be
+    given (`--data`, a folder of class folders); images are scaled to the network's size, padded by 4 pixels, cropped
+    and flipped, where the paper crops 224 pixels from 256. The small siblings are ours and take the same on CIFAR.
+    """
+    rate, decay = (2.0, 1.0) if "plain15" in name else (1.0, 0.0)
+    return Recipe(
+        name=name,
+        epochs=38,
+        batch_size=64,
+        learning_rate=0.01,
+        schedule="steps",
+        rates=((5, 0.001), (30, 1e-4)),
+        nesterov=False,
+        l2=5e-4,
+        multipliers=((MPELU_WEIGHTS, rate, decay),) if name.startswith("mpelu") else (),
+        augmentation="pad_crop_flip",
+        notes=" ".join(_plain.__doc__.split()),
     )
 
 
@@ -264,24 +363,92 @@ def _tabular(name, width, epochs, rate, dropout):
     )
 
 
+def _tabular_untuned(name):
+    """SGD with momentum 0.9, a cosine schedule, 60 epochs, batch 16, width 64: set beforehand, nothing was chosen."""
+    tuned = _tabular(name, 64, 60, 0.003, 0.05)
+    overrides = tuned.overrides if name.startswith("snn") else {"width": 64}
+    return dataclasses.replace(tuned, overrides=overrides, notes=" ".join(_tabular_untuned.__doc__.split()))
+
+
+def _uci(name):
+    """Klambauer et al.: plain SGD at a constant rate for 100 epochs, rate 0.01 of their grid, 256 units.
+
+    The paper chooses width, depth, form, rate, dropout and the number of epochs for each task on its validation rows;
+    here they are fixed. Its batch is not stated: 16, and 8 for the two tasks with fewer rows.
+    """
+    return Recipe(
+        name=name,
+        epochs=100,
+        batch_size=8 if name.endswith((".uci-trains", ".uci-balloons")) else 16,
+        learning_rate=0.01,
+        schedule="steps",
+        momentum=0.0,
+        nesterov=False,
+        notes=" ".join(_uci.__doc__.split()),
+    )
+
+
+CIFAR = ("cifar100", "cifar10")
+# Family -> its data sets, the first by default, and its recipe: the paper's own but for the short ones of basic blocks.
+IMAGES = {
+    "resnet": (CIFAR, _cifar_resnet),
+    "elu_resnet": (CIFAR, _cifar_resnet),
+    "preact": (CIFAR, _paper),
+    "nopre": (CIFAR, _paper),
+    "elu_net": (CIFAR, _clevert),
+    "nin": (("cifar10", "cifar100"), _nin),
+    "plain": (CIFAR, _plain),
+}
+RESIDUAL = ("resnet", "elu_resnet", "preact", "nopre")
+# Networks that differ from their family.
+EXCEPTIONS = {
+    "elu_net18": (CIFAR, _clevert18),
+    "elu_net15": (("imagenet",), _clevert_imagenet),
+    **{
+        f"{kind}_plain{depth}": (("imagenet",), _plain)
+        for kind in ("relu", "prelu", "elu", "mpelu")
+        for depth in (15, 30, 52)
+    },
+    # Fig. 5a and 5c, the two that diverged without a warm-up.
+    **{
+        f"mpelu_{kind}_resnet{depth}": (CIFAR, _paper_warmup)
+        for kind in ("onlypreact_bn", "nopre_endbn")
+        for depth in (164, 1001)
+    },
+}
+
+
+def _image_recipes(arch, family):
+    datasets, own = EXCEPTIONS.get(arch, IMAGES[family])
+    for dataset in datasets:
+        name = f"{arch}.{dataset}"
+        paper = own
+        yield own(name)
+        if family in RESIDUAL:
+            paper = _paper
+            if own is _cifar_resnet and arch.startswith("mpelu"):
+                yield _no_decay(f"{name}-nodecay")
+            for tag, make in (("paper", _paper), ("warmup", _paper_warmup), ("dagger", _dagger)):
+                yield make(f"{name}-{tag}")
+        yield _modern(f"{name}-modern", paper(name))
+
+
+@functools.cache
 def _recipes():
     """All recipes by name; read from the index, so no backend is imported."""
     table = {}
-    for arch in list_models("*_resnet*"):
-        short = "nopre" not in arch and "preact" not in arch
-        for dataset in ("cifar100", "cifar10"):
-            name = f"{arch}.{dataset}"
-            table[name] = _cifar_resnet(name) if short else _paper(name)
-            if short and arch.startswith("mpelu"):
-                table[f"{name}-nodecay"] = _no_decay(f"{name}-nodecay")
-            for tag, make in (("paper", _paper), ("warmup", _paper_warmup), ("dagger", _dagger), ("modern", _modern)):
-                table[f"{name}-{tag}"] = make(f"{name}-{tag}")
-    for arch in list_models("elu_net11"):  # the 18-layer net has a schedule of its own, with a second phase
-        for dataset in ("cifar100", "cifar10"):
-            table[f"{arch}.{dataset}"] = _clevert(f"{arch}.{dataset}")
-    for name, recipe in table.items():
-        if recipe.dataset == "cifar10":
-            table[name] = dataclasses.replace(recipe, overrides={**CIFAR10_STATISTICS, **recipe.overrides})
+    for arch in list_models():
+        family = model_info(arch)["family"]
+        if family in IMAGES:
+            for recipe in _image_recipes(arch, family):
+                if recipe.dataset == "cifar10":
+                    recipe = dataclasses.replace(recipe, overrides={**CIFAR10_STATISTICS, **recipe.overrides})
+                table[recipe.name] = recipe
+            continue
+        for name in (f"{arch}.{dataset}" for dataset in BUNDLED):
+            table[name] = _tabular_untuned(name)
+        for name in (f"{arch}.uci-{task}" for task in UCI_TASKS):
+            table[name] = _uci(name)
     for (depth, dataset), choice in TABULAR.items():
         name = f"snn_mlp{depth}.{dataset}"
         table[name] = _tabular(name, *choice)
@@ -292,7 +459,8 @@ def get_recipe(name):
     """The recipe of a pretrained model.
 
     Args:
-        name: `arch.tag`, such as `"mpelu_resnet20.cifar100"`.
+        name: `arch.tag`, such as `"mpelu_resnet20.cifar100"`; an architecture
+            alone stands for its default.
 
     Returns:
         A `Recipe`.
@@ -306,6 +474,8 @@ def get_recipe(name):
     50
     """
     table = _recipes()
+    if name in list_models():
+        name = next(known for known in table if known.startswith(f"{name}."))
     if name not in table:
         raise unknown_name(name, table, "recipe")
     return table[name]

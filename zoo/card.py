@@ -131,9 +131,13 @@ def short_card(model, name, details):
     if classes:
         lines.append(f"Classes: {', '.join(map(str, classes[:100]))}{', ...' if len(classes) > 100 else ''}.\n")
     if "top1" in results:
+        mean, spread = mean_and_spread(results.get("top1_by_seed", [results["top1"]]))
+        several = (
+            f"; {100 * mean:.2f} +- {100 * spread:.2f} % of seeds {results['seeds']}" if spread is not None else ""
+        )
         lines.append(
-            f"Top-1 accuracy {100 * results['top1']:.2f} % on {results['rows']:,} held-out rows; n = 1, so no spread "
-            "can be given.\n"
+            f"Top-1 accuracy {100 * results['top1']:.2f} % on {results['rows']:,} held-out rows"
+            f"{several or '; n = 1, so no spread can be given'}.\n"
         )
     lines.append("## Limits\n\nKnows only the classes above, and only inputs like those that it was trained on.\n")
     return "\n".join(lines)

@@ -81,6 +81,13 @@ def create_model(arch, **overrides):
     return builder(**{"name": arch, **arguments, **overrides})
 
 
+def default_input_shape(arch):
+    """Height, width and channels that an architecture takes where nothing else is said; `None` for tables."""
+    builder, arguments, _ = architectures()[arch]
+    parameter = inspect.signature(builder).parameters.get("input_shape")
+    return arguments.get("input_shape", parameter.default) if parameter else None
+
+
 @functools.cache
 def read_index():
     """The committed index, as written by `python -m zoo index`."""

@@ -1,0 +1,139 @@
+"""Recipes: one for every network, the papers' numbers in them, and data of one's own."""
+
+import dataclasses
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import zoo
+from training import get_recipe
+from training import loop
+from training import run
+from training.__main__ import main as training_command
+from training.optimizer import CoupledSGD
+from training.recipes import _recipes
+from zoo.datasets import list_datasets
+from zoo.registry import architectures
+
+
+def test_every_network_has_a_recipe_whose_settings_its_builder_takes():
+    known = {*list_datasets(), "imagenet"}
+    for arch in zoo.list_models():
+        default = get_recipe(arch)
+        own = [recipe for recipe in _recipes().values() if recipe.arch == arch]
+        assert own[0] == default and default.dataset in known
+        builder, _, family = architectures()[arch]
+        for recipe in own:
+            assert recipe.dataset in known
+            assert set(recipe.overrides) <= set(inspect.signature(builder).parameters), recipe.name
+            assert recipe.notes
+        if family != "snn":
+            modern = get_recipe(f"{default.name.partition('-')[0]}-modern")
+            assert (modern.schedule, modern.rates) == ("cosine", ()) and modern.average and modern.label_smoothing
+            assert modern.cutmix and modern.mixup and modern.erase
+            assert ("stochastic_depth" in modern.overrides) == (
+                "stochastic_depth" in inspect.signature(builder).parameters
+            )
+        else:
+            assert {f"{arch}.uci-adult", f"{arch}.wine"} <= set(_recipes())
+
+
+@pytest.mark.parametrize(
+    "name, steps, first_steps",  # steps of an epoch; the first step with each rate: mpelu.md d and f
+    [
+        ("mpelu_nin", 50000 // 128, {0: 0.1, 256 * 390: 0.01}),
+        ("elu_plain30", 20000, {0: 0.01, 100_000: 0.001, 600_000: 1e-4}),
+        ("elu_net11.cifar100", 500, {0: 0.01, 35_000: 0.005, 85_000: 5e-4, 135_000: 5e-5}),
+        ("elu_net18.cifar10", 500, {0: 0.01, 35_000: 0.001}),
+        ("mpelu_nopre_endbn_resnet164", 390, {0: 0.01, 390: 0.1, 80 * 390: 0.01, 121 * 390: 0.001}),
+        ("snn_mlp8.uci-letter", 1000, {0: 0.01, 99_999: 0.01}),
+    ],
+)
+def test_the_papers_schedules(name, steps, first_steps):
+    recipe = get_recipe(name)
+    schedule = loop.learning_rate_schedule(recipe, steps)
+    rate_at = schedule if callable(schedule) else lambda step: schedule
+    rates = list(first_steps.values())
+    for number, step in enumerate(first_steps):
+        assert float(rate_at(step)) == pytest.approx(rates[number])
+        if number:
+            assert float(rate_at(step - 1)) == pytest.approx(rates[number - 1])
+    assert float(rate_at(recipe.epochs * steps)) == pytest.approx(rates[-1])
+
+
+@pytest.mark.parametrize(
+    "name, expected",  # weight -> multipliers of rate and decay: mpelu.md c4
+    [
+        (
+            "mpelu_nin",
+            {
+                "stack1_conv1/kernel": (1, 1),
+                "stack1_conv1/bias": (2, 0),
+                "stack3_act2/alpha": (2, 0),
+                "classifier/kernel": (0.1, 1),
+                "classifier/bias": (0.1, 0),
+                "classifier_act/beta": (2, 0),
+            },
+        ),
+        ("prelu_nin", {"stack1_act1/alpha": (1, 1), "stack2_conv3/bias": (2, 0)}),
+        ("mpelu_small_plain15", {"conv3/kernel": (1, 1), "conv3_act/alpha": (2, 1), "fc2_act/beta": (2, 1)}),
+        ("mpelu_small_plain30", {"conv3/bias": (1, 1), "conv27_act/alpha": (1, 0)}),
+        ("mpelu_nin.cifar10-modern", {"stack1_conv1/bias": (1, 1), "stack1_act1/alpha": (5, 0)}),
+    ],
+)
+def test_the_papers_multipliers(name, expected):
+    recipe = get_recipe(name)
+    model = loop.build(recipe, 10)
+    optimizer = CoupledSGD(multipliers=recipe.multipliers)
+    optimizer.build(model.trainable_variables)  # a pattern that fits no weight is an error
+    found = dict(zip([w.path for w in model.trainable_variables], optimizer._multipliers_by_index, strict=True))
+    assert {path: found[path] for path in expected} == expected
+
+
+def test_a_csv_of_ones_own(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    lines = ["kind,width,height"]
+    for number in range(60):
+        x = rng.normal(size=2) + (3 if number % 2 else 0)
+        lines.append(f"{'big' if number % 2 else 'small'},{x[0]},{x[1]}")
+    (tmp_path / "my things.csv").write_text("\n".join(lines))
+    command = ["train", "snn_mlp2", "--data", str(tmp_path / "my things.csv"), "--label", "kind", "--epochs", "3"]
+    assert training_command([*command, "--out", str(tmp_path / "runs"), "--seeds", "3", "4"]) == 0
+    assert "on 12 test rows of own_my_things" in capsys.readouterr().out
+    folder = tmp_path / "runs" / "snn_mlp2.own_my_things" / "snn_mlp2.own_my_things"
+    details = json.loads((folder / "recipe.json").read_text())
+    assert details["class_names"] == ["big", "small"] and details["feature_names"] == ["width", "height"]
+    assert details["data"]["train_rows"] == 48 and "my things.csv" in details["data"]["source"]
+    card = (folder / "README.md").read_text()
+    assert "Rescaled from 60 to 3 epochs" in card and "my things.csv" in card and "of seeds [3, 4]" in card
+    model = zoo.load_model(str(folder))
+    assert model.predict(np.zeros((1, 2), "float32"), verbose=0).shape == (1, 2)
+
+
+def test_a_folder_of_images_of_ones_own(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(10):
+            Image.fromarray(rng.integers(0, 100, (20, 24, 3), "uint8")).save(tmp_path / "pets" / name / f"{number}.png")
+    recipe = dataclasses.replace(
+        get_recipe("relu_resnet20.cifar10-modern"), epochs=1, batch_size=8, warmup_epochs=0, dtype="float32"
+    )
+    recipe = dataclasses.replace(recipe, overrides={**recipe.overrides, "depth": 8})
+    weights = run.train(recipe, data=tmp_path / "pets", out=tmp_path / "runs", publish="average")
+    assert weights.name == "relu_resnet20.own_pets-modern"
+    details = json.loads((weights / "recipe.json").read_text())
+    assert details["class_names"] == ["cats", "dogs"]
+    assert details["data"]["train_rows"] == 16 and details["data"]["test_rows"] == 4
+    assert details["recipe"]["publish"] == "average" and details["recipe"]["overrides"]["stochastic_depth"] == 0.1
+    mean = keras.ops.convert_to_numpy(zoo.load_model(str(weights)).get_layer("preprocess").mean)
+    assert (abs(mean - 50) < 10).all()  # its own, not CIFAR-10's 125
+
+
+def test_imagenet_is_to_be_given(capsys):
+    assert training_command(["train", "relu_plain30"]) == 1
+    assert "relu_plain30.imagenet: imagenet cannot be loaded by its name; give a folder" in capsys.readouterr().err
