@@ -8,6 +8,15 @@ import sys
 
 from zoo.__main__ import run_command
 
+BENCHMARKS = ("tabular", "finetuning", "throughput", "loading", "signal")
+# What is measured on the UCI tasks, and the options that it takes.
+UCI_BENCHMARKS = {
+    "uci": ("methods", "tasks", "seeds", "stop_after", "jobs", "data_dir"),
+    "uci-classical": ("methods", "tasks", "seeds", "stop_after", "data_dir"),
+    "uci-speed": ("methods", "tasks", "data_dir"),
+    "uci-report": (),
+}
+
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
@@ -48,9 +57,13 @@ def main(arguments=None):
     finetune.set_defaults(run=_finetune)
 
     benchmark = commands.add_parser("benchmark", help="measure; writes a CSV under --out")
-    benchmark.add_argument("what", choices=["tabular", "finetuning", "throughput", "loading", "signal", "uci"])
+    benchmark.add_argument("what", choices=[*BENCHMARKS, *UCI_BENCHMARKS])
     benchmark.add_argument("--out", default="results", help="folder of the CSV (default: %(default)s)")
-    grid = benchmark.add_argument_group("uci", "the paper's seven methods on the UCI tasks; the same command goes on")
+    grid = benchmark.add_argument_group(
+        "uci",
+        "the paper's seven methods on the UCI tasks (uci), scikit-learn's (uci-classical), the report of both "
+        "(uci-report), and stacked training against model.fit (uci-speed); what was interrupted goes on",
+    )
     grid.add_argument("--methods", nargs="+", help="such as SNN BatchNorm (default: all of results/uci/slice.json)")
     grid.add_argument("--tasks", nargs="+", help="such as iris letter (default: all)")
     grid.add_argument("--seeds", type=int, nargs="+", help="seeds (default: the slice's)")
@@ -147,31 +160,38 @@ def _finetune(args):
     )
 
 
-GRID = ("methods", "tasks", "seeds", "stop_after", "jobs", "data_dir")
-
-
 def _benchmark(args):
-    given = {name: value for name in GRID if (value := getattr(args, name)) is not None}
-    if args.what == "uci":
-        _benchmark_uci(args.out, given)
+    names = {name for taken in UCI_BENCHMARKS.values() for name in taken}
+    given = {name: value for name in sorted(names) if (value := getattr(args, name)) is not None}
+    taken = UCI_BENCHMARKS.get(args.what, ())
+    if strange := [name for name in given if name not in taken]:
+        takers = ", ".join(what for what, taken in UCI_BENCHMARKS.items() if strange[0] in taken)
+        raise ValueError(f"--{strange[0].replace('_', '-')} belongs to {takers}, not to {args.what}")
+    if args.what in BENCHMARKS:
+        from training import benchmark
+
+        print(benchmark.BENCHMARKS[args.what](args.out))
         return
-    if given:
-        raise ValueError(f"--{next(iter(given)).replace('_', '-')} belongs to benchmark uci, not to {args.what}")
-    from training.benchmark import BENCHMARKS
-
-    print(BENCHMARKS[args.what](args.out))
-
-
-def _benchmark_uci(out, options):
-    from training import uci
     from training.loop import Interrupted
     from training.queue import TEMPFAIL
 
     try:
-        print(uci.run(out, **{"jobs": os.cpu_count() or 1, **options}))
+        print(_uci_benchmark(args.what)(args.out, **given))
     except Interrupted as reason:
         print(f"{reason}; the same command goes on from there", file=sys.stderr)
         raise SystemExit(TEMPFAIL) from None
+
+
+def _uci_benchmark(what):
+    if what == "uci":
+        from training.uci import run
+    elif what == "uci-classical":
+        from training.uci_classical import run
+    elif what == "uci-speed":
+        from training.uci_speed import speed as run
+    else:
+        from training.uci_report import report as run
+    return run
 
 
 def _card(args):
