@@ -3,19 +3,19 @@
 import csv
 import os
 import pathlib
-import platform
 import time
 
 import keras
 import numpy as np
 
 from training import uci
+from training.run import hardware
 from training.stacked import Program
 from training.stacked import Stack
 
 
-def speed(out, methods=("SNN",), tasks=None, stack=0, fits=3, data_dir=None):
-    """Times a stack of the grid, and as many `fit`s of its members as are asked for.
+def speed(out, methods=("SNN",), tasks=None, stack=0, fits=2, data_dir=None):
+    """Times a stack of the grid for the first and the last network of a method, and some `fit`s of its members.
 
     Both build, compile and train the same networks with the same steps and
     measure them on the validation rows after every period, and on the test rows
@@ -38,7 +38,12 @@ def speed(out, methods=("SNN",), tasks=None, stack=0, fits=3, data_dir=None):
     folder = pathlib.Path(out) / "uci"
     slice_ = uci.read_slice(folder)
     groups = list(dict.fromkeys(job.tasks for job in uci.plan(slice_, tasks=tasks)))
-    jobs = [job for job in uci.plan(slice_, methods, tasks) if job.tasks == groups[stack]]
+    networks = [slice_.settings["methods"][method][place] for method in methods for place in (0, -1)]
+    jobs = [
+        job
+        for job in uci.plan(slice_, methods, tasks, slice_.settings["seeds"][:1])
+        if job.tasks == groups[stack] and job.network in networks
+    ]
     rows = [compare(job, slice_, fits, data_dir) for job in jobs]
     path = folder / "speed.csv"
     with open(path, "w", newline="") as file:
@@ -80,9 +85,8 @@ def compare(job, slice_, fits, data_dir):
         "stacked_cpu_seconds": round(ours[1], 1),
         "fit_cpu_seconds": round(alone[1], 1),
         "cpu_speed_up": round(alone[1] / ours[1], 1),
-        "cores": os.cpu_count(),
+        "hardware": hardware(),
         "load_average": round(os.getloadavg()[0], 1),
-        "machine": platform.machine(),
         "keras": keras.__version__,
     }
 
