@@ -9,6 +9,7 @@ import sys
 from zoo.__main__ import run_command
 
 BENCHMARKS = ("tabular", "finetuning", "throughput", "loading", "signal")
+TABLE_OPTIONS = ("task", "patience", "balanced", "categorical", "ignore")
 # What is measured on the UCI tasks, and the options that it takes.
 UCI_BENCHMARKS = {
     "uci": ("methods", "tasks", "seeds", "stop_after", "jobs", "data_dir"),
@@ -49,11 +50,19 @@ def main(arguments=None):
     finetune.add_argument("name", help="a pretrained model; for a table also an architecture, such as snn_mlp4")
     finetune.add_argument("--data", required=True, help="a folder of class folders of images, or a CSV file")
     finetune.add_argument("--out", required=True, help="folder to make; zoo.load_model loads it")
-    finetune.add_argument("--label", default="label", help="column of the label in the CSV (default: %(default)s)")
-    finetune.add_argument("--epochs", type=int, default=30)
+    finetune.add_argument(
+        "--target", "--label", dest="label", default="label", help="column to predict in the CSV (default: %(default)s)"
+    )
+    finetune.add_argument("--epochs", type=int, help="default: 30; for an architecture 200, with early stopping")
     finetune.add_argument("--learning-rate", type=float, default=None, help="of Adam (default: 1e-3)")
     finetune.add_argument("--validation", type=float, default=0.2, help="fraction held out (default: %(default)s)")
     finetune.add_argument("--seed", type=int, default=0)
+    table = finetune.add_argument_group("your own table", "with an architecture, such as snn_mlp4, trained anew")
+    table.add_argument("--task", choices=["auto", "classification", "regression"], help="default: by the target")
+    table.add_argument("--patience", type=int, help="epochs without a lower loss before it stops (default: 20)")
+    table.add_argument("--balanced", action="store_true", default=None, help="rare classes weigh as frequent ones")
+    table.add_argument("--categorical", nargs="+", metavar="COLUMN", help="columns of numbers that are codes")
+    table.add_argument("--ignore", nargs="+", metavar="COLUMN", help="columns to leave out")
     finetune.set_defaults(run=_finetune)
 
     benchmark = commands.add_parser("benchmark", help="measure; writes a CSV under --out")
@@ -157,6 +166,7 @@ def _finetune(args):
         learning_rate=args.learning_rate,
         validation=args.validation,
         seed=args.seed,
+        **{name: value for name in TABLE_OPTIONS if (value := getattr(args, name)) is not None},
     )
 
 
