@@ -4,6 +4,7 @@ from keras_mpelu.initializers import MPELUNormal
 from keras_mpelu.layers import MPELU
 from keras_mpelu.layers import mpelu
 from keras_mpelu.lsuv import lsuv
+from keras_mpelu.one_hot_columns import OneHotColumns
 from keras_mpelu.spatial_pyramid import SpatialPyramidPooling
 from keras_mpelu.swap_activations import swap_activations
 from keras_mpelu.weight_normalization import WeightNormalization
@@ -11,6 +12,7 @@ from keras_mpelu.weight_normalization import WeightNormalization
 __all__ = [
     "MPELU",
     "MPELUNormal",
+    "OneHotColumns",
     "SpatialPyramidPooling",
     "WeightNormalization",
     "lsuv",

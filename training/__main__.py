@@ -9,6 +9,15 @@ import sys
 from zoo.__main__ import run_command
 
 OF_A_RUN = ("data", "seeds", "epochs", "minutes", "validation", "publish", "tensorboard")  # not of a queue
+BENCHMARKS = ("tabular", "finetuning", "throughput", "loading", "signal")
+TABLE_OPTIONS = ("task", "patience", "balanced", "categorical", "ignore")
+# What is measured on the UCI tasks, and the options that it takes.
+UCI_BENCHMARKS = {
+    "uci": ("methods", "tasks", "seeds", "stop_after", "jobs", "data_dir"),
+    "uci-classical": ("methods", "tasks", "seeds", "stop_after", "data_dir"),
+    "uci-speed": ("methods", "tasks", "data_dir"),
+    "uci-report": (),
+}
 
 
 def main(arguments=None):
@@ -45,17 +54,29 @@ def main(arguments=None):
     finetune.add_argument("name", help="a pretrained model; for a table also an architecture, such as snn_mlp4")
     finetune.add_argument("--data", required=True, help="a folder of class folders of images, or a CSV file")
     finetune.add_argument("--out", required=True, help="folder to make; zoo.load_model loads it")
-    finetune.add_argument("--label", default="label", help="column of the label in the CSV (default: %(default)s)")
-    finetune.add_argument("--epochs", type=int, default=30)
+    finetune.add_argument(
+        "--target", "--label", dest="label", default="label", help="column to predict in the CSV (default: %(default)s)"
+    )
+    finetune.add_argument("--epochs", type=int, help="default: 30; for an architecture 200, with early stopping")
     finetune.add_argument("--learning-rate", type=float, default=None, help="of Adam (default: 1e-3)")
     finetune.add_argument("--validation", type=float, default=0.2, help="fraction held out (default: %(default)s)")
     finetune.add_argument("--seed", type=int, default=0)
+    table = finetune.add_argument_group("your own table", "with an architecture, such as snn_mlp4, trained anew")
+    table.add_argument("--task", choices=["auto", "classification", "regression"], help="default: by the target")
+    table.add_argument("--patience", type=int, help="epochs without a lower loss before it stops (default: 20)")
+    table.add_argument("--balanced", action="store_true", default=None, help="rare classes weigh as frequent ones")
+    table.add_argument("--categorical", nargs="+", metavar="COLUMN", help="columns of numbers that are codes")
+    table.add_argument("--ignore", nargs="+", metavar="COLUMN", help="columns to leave out")
     finetune.set_defaults(run=_finetune)
 
     benchmark = commands.add_parser("benchmark", help="measure; writes a CSV under --out")
-    benchmark.add_argument("what", choices=["tabular", "finetuning", "throughput", "loading", "signal", "uci"])
+    benchmark.add_argument("what", choices=[*BENCHMARKS, *UCI_BENCHMARKS])
     benchmark.add_argument("--out", default="results", help="folder of the CSV (default: %(default)s)")
-    grid = benchmark.add_argument_group("uci", "the paper's seven methods on the UCI tasks; the same command goes on")
+    grid = benchmark.add_argument_group(
+        "uci",
+        "the paper's seven methods on the UCI tasks (uci), scikit-learn's (uci-classical), the report of both "
+        "(uci-report), and stacked training against model.fit (uci-speed); what was interrupted goes on",
+    )
     grid.add_argument("--methods", nargs="+", help="such as SNN BatchNorm (default: all of results/uci/slice.json)")
     grid.add_argument("--tasks", nargs="+", help="such as iris letter (default: all)")
     grid.add_argument("--seeds", type=int, nargs="+", help="seeds (default: the slice's)")
@@ -152,34 +173,42 @@ def _finetune(args):
         learning_rate=args.learning_rate,
         validation=args.validation,
         seed=args.seed,
+        **{name: value for name in TABLE_OPTIONS if (value := getattr(args, name)) is not None},
     )
 
 
-GRID = ("methods", "tasks", "seeds", "stop_after", "jobs", "data_dir")
-
-
 def _benchmark(args):
-    given = {name: value for name in GRID if (value := getattr(args, name)) is not None}
-    if args.what == "uci":
-        _benchmark_uci(args.out, given)
+    names = {name for taken in UCI_BENCHMARKS.values() for name in taken}
+    given = {name: value for name in sorted(names) if (value := getattr(args, name)) is not None}
+    taken = UCI_BENCHMARKS.get(args.what, ())
+    if strange := [name for name in given if name not in taken]:
+        takers = ", ".join(what for what, taken in UCI_BENCHMARKS.items() if strange[0] in taken)
+        raise ValueError(f"--{strange[0].replace('_', '-')} belongs to {takers}, not to {args.what}")
+    if args.what in BENCHMARKS:
+        from training import benchmark
+
+        print(benchmark.BENCHMARKS[args.what](args.out))
         return
-    if given:
-        raise ValueError(f"--{next(iter(given)).replace('_', '-')} belongs to benchmark uci, not to {args.what}")
-    from training.benchmark import BENCHMARKS
-
-    print(BENCHMARKS[args.what](args.out))
-
-
-def _benchmark_uci(out, options):
-    from training import uci
     from training.loop import Interrupted
     from training.queue import TEMPFAIL
 
     try:
-        print(uci.run(out, **{"jobs": os.cpu_count() or 1, **options}))
+        print(_uci_benchmark(args.what)(args.out, **given))
     except Interrupted as reason:
         print(f"{reason}; the same command goes on from there", file=sys.stderr)
         raise SystemExit(TEMPFAIL) from None
+
+
+def _uci_benchmark(what):
+    if what == "uci":
+        from training.uci import run
+    elif what == "uci-classical":
+        from training.uci_classical import run
+    elif what == "uci-speed":
+        from training.uci_speed import speed as run
+    else:
+        from training.uci_report import report as run
+    return run
 
 
 def _card(args):

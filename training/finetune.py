@@ -5,11 +5,11 @@ import pathlib
 import keras
 import numpy as np
 
+from training.finetune_table import finetune_table
 from training.own_data import check_writable
 from training.own_data import hold_out
 from training.own_data import read_image_folders
 from training.own_data import read_labelled_csv
-from training.run import builder_arguments
 from zoo.evaluation import evaluate
 from zoo.prediction import details_of
 from zoo.pretrained import FINETUNING_RATE
@@ -17,18 +17,20 @@ from zoo.pretrained import compile_for_finetuning
 from zoo.pretrained import head_layers
 from zoo.pretrained import load_model
 from zoo.pretrained import save_model
-from zoo.registry import create_model
 from zoo.registry import list_models
 
 BATCH = 32
+EPOCHS = 30
 
 
-def finetune(name, data, out, label="label", epochs=30, learning_rate=None, validation=0.2, seed=0):
+def finetune(name, data, out, label="label", epochs=None, learning_rate=None, validation=0.2, seed=0, **table_options):
     """Fine-tunes a pretrained model and saves it as a folder.
 
     Part of the rows of every class is held out and evaluated after the last
     epoch; nothing is chosen on it. All input is read and checked
     before the first step.
+
+    An architecture and a CSV of any columns: see `training.finetune_table`.
 
     Args:
         name: A pretrained model. For a CSV also an architecture (such as
@@ -36,10 +38,11 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
         data: A folder with one folder of images per class, or a CSV file.
         out: Folder to make; `zoo.load_model(out)` loads it.
         label: Column of the label in the CSV; its values are the class names.
-        epochs: Passes over the training rows.
+        epochs: Passes over the training rows; 30 by default.
         learning_rate: Of Adam; by default that of `zoo.load_model`.
         validation: Fraction of each class to hold out, 0 < fraction < 1.
         seed: Seed of the split, the head, the order and the dropout.
+        table_options: Further arguments of `finetune_table`.
 
     Returns:
         The figures of `zoo.evaluate` on the held-out rows.
@@ -53,7 +56,7 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
         raise FileExistsError(f"{out} exists; give another --out, or delete it")
     if not 0 < validation < 1:
         raise ValueError(f"validation is a fraction between 0 and 1; received {validation}")
-    if epochs < 1:
+    if epochs is not None and epochs < 1:
         raise ValueError(f"epochs is 1 or more; received {epochs}")
     if not data.exists():
         raise FileNotFoundError(f"no folder or CSV file {str(data)!r}")
@@ -61,15 +64,22 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
     if not learning_rate > 0:
         raise ValueError(f"learning_rate is above 0; received {learning_rate}")
     check_writable(out)
+    if name in list_models() and not data.is_dir():
+        options = {"learning_rate": learning_rate, "validation": validation, "seed": seed, **table_options}
+        return finetune_table(name, data, out, label, epochs=epochs, **options)
+    if table_options:
+        raise ValueError(f"{next(iter(table_options))} is for training an architecture, such as 'snn_mlp4', on a table")
+    epochs = EPOCHS if epochs is None else epochs
 
     keras.utils.set_random_seed(seed)
-    pretrained = name not in list_models()
-    known = details_of(name) if pretrained else {}
+    if name in list_models():
+        raise ValueError(f"{name!r} has no weights to fine-tune; `python -m zoo list --pretrained` shows those that do")
+    known = details_of(name)
+    if "table" in known:
+        raise ValueError(
+            f"{name!r} was made of a table of one's own; give its architecture, {known['base_model']!r}, to train anew"
+        )
     if data.is_dir():
-        if not pretrained:
-            raise ValueError(
-                f"{name!r} has no weights to fine-tune; `python -m zoo list --pretrained` shows those that do"
-            )
         body = load_model(name, compile=False)
         if len(body.input_shape) != 4:
             raise ValueError(
@@ -78,25 +88,22 @@ def finetune(name, data, out, label="label", epochs=30, learning_rate=None, vali
         x, y, class_names = read_image_folders(data, body.input_shape[1:])
         columns = []
     else:
-        if pretrained and not known.get("feature_names"):
+        if not known.get("feature_names"):
             raise ValueError(f"{name!r} takes images; {data} is a table: give a folder of class folders")
         x, y, class_names, columns = read_labelled_csv(data, label)
-    if pretrained:
-        _check_columns(name, data, columns, known.get("feature_names", []))
-        x = x[:, [columns.index(column) for column in known["feature_names"]]] if columns else x
-        columns = known["feature_names"] if columns else []
+    _check_columns(name, data, columns, known.get("feature_names", []))
+    if columns:  # in the model's order
+        x = x[:, [columns.index(column) for column in known["feature_names"]]]
+        columns = known["feature_names"]
     same_classes = sorted(known.get("class_names", [])) == list(class_names)
     if same_classes:  # in the model's own order, so that its head stays right
         y = np.array([known["class_names"].index(name) for name in class_names])[y]
         class_names = tuple(known["class_names"])
     dataset = hold_out(x, y, class_names, columns, validation, seed)
 
-    if pretrained:
-        model = load_model(name, num_classes=len(class_names), compile=False)
-        if not same_classes and len(class_names) == len(known.get("class_names", [])):
-            _reinitialise_head(model)
-    else:
-        model = create_model(name, num_classes=len(class_names), **builder_arguments(dataset))
+    model = load_model(name, num_classes=len(class_names), compile=False)
+    if not same_classes and len(class_names) == len(known.get("class_names", [])):
+        _reinitialise_head(model)
     compile_for_finetuning(model, learning_rate)
     model.fit(
         dataset.x_train,

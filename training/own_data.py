@@ -1,5 +1,6 @@
 """One's own data: a folder of class folders of images, or a CSV; and the rows that are held out."""
 
+import collections
 import dataclasses
 import os
 import pathlib
@@ -79,28 +80,49 @@ def read_labelled_csv(path, label):
     if not columns:
         raise ValueError(f"{path} has no column beside {label!r}; expected at least one number per row")
     x = np.array([numbers(path, line, row, header, columns) for line, row in rows], "float32")
-    values = [row[header.index(label)].strip() for _, row in rows]
+    labels, class_names = labels_of(path, label, [(line, row[header.index(label)].strip()) for line, row in rows])
+    return x, labels, class_names, columns
+
+
+def labels_of(path, label, texts):
+    """Labels 0 to K-1 and class names (sorted) of a column, given as `(line, text)`."""
+    values = [text for _, text in texts]
     class_names = sorted(set(values))
     if "" in class_names:
-        line = next(line for (line, _), value in zip(rows, values, strict=True) if not value)
+        line = next(line for line, value in texts if not value)
         raise ValueError(f"{path} line {line} has no label in column {label!r}; fill or drop the row")
     if len(class_names) < 2:
         raise ValueError(f"{path} has one class only, {class_names[0]!r}; expected two or more in column {label!r}")
-    counts = {name: values.count(name) for name in class_names}
-    lonely = min(counts, key=counts.get)
+    counts = collections.Counter(values)
+    lonely = min(class_names, key=counts.get)
     if counts[lonely] < 2:
         raise ValueError(
             f"{path} has one row of class {lonely!r} ({len(class_names)} values in column {label!r}); expected two or "
             "more of each, so that one can be held out"
         )
-    return x, np.array([class_names.index(value) for value in values]), tuple(class_names), columns
+    number = {name: place for place, name in enumerate(class_names)}
+    return np.array([number[value] for value in values]), tuple(class_names)
 
 
-def hold_out(x, y, class_names, columns, fraction, seed):
-    """A `Dataset` whose test rows are the given fraction of each class, at least one and never all."""
+def numbers_of(path, label, texts):
+    """A column of numbers to predict, given as `(line, text)`, as float64."""
+    values = np.array([numbers(path, line, [text], [label], [label])[0] for line, text in texts])
+    if len(values) < 5:
+        raise ValueError(f"{path} has {len(values)} rows; expected 5 or more, to learn the number {label!r} from")
+    if values.min() == values.max():
+        raise ValueError(f"{path} has one value only, {values[0]:g}, in column {label!r}; expected different ones")
+    return values
+
+
+def hold_out(x, y, class_names, columns, fraction, seed, all_may_stay=False):
+    """A `Dataset` whose test rows are the given fraction of each class, never all.
+
+    At least one of each, or none of a class with few where `all_may_stay`.
+    """
     rng = np.random.default_rng(seed)
     held = np.zeros(len(x), bool)
     for label in range(len(class_names)):
         rows = rng.permutation(np.flatnonzero(y == label))
-        held[rows[: min(max(1, round(fraction * len(rows))), len(rows) - 1)]] = True
+        least = 0 if all_may_stay else 1
+        held[rows[: min(max(least, round(fraction * len(rows))), len(rows) - 1)]] = True
     return Dataset("your data", x[~held], y[~held], x[held], y[held], class_names, tuple(columns), "")

@@ -70,12 +70,12 @@ class Program:
         overrides: Arguments of the builder.
 
     Raises:
-        RuntimeError: Keras runs on another backend than JAX.
+        ValueError: Keras runs on another backend than JAX.
     """
 
     def __init__(self, arch, num_features, num_classes, **overrides):
         if keras.backend.backend() != "jax":
-            raise RuntimeError(
+            raise ValueError(
                 f"networks are stacked on JAX only; Keras runs on {keras.backend.backend()}: set KERAS_BACKEND=jax"
             )
         import jax

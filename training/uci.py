@@ -77,7 +77,7 @@ def read_slice(folder):
     return Slice(settings, hashlib.sha256(text).hexdigest()[:8])
 
 
-def run(out, methods=None, tasks=None, seeds=None, stop_after=None, jobs=1, data_dir=None):
+def run(out, methods=None, tasks=None, seeds=None, stop_after=None, jobs=None, data_dir=None):
     """Trains what `runs.csv` lacks of the slice.
 
     Args:
@@ -87,7 +87,7 @@ def run(out, methods=None, tasks=None, seeds=None, stop_after=None, jobs=1, data
             ones and the others.
         seeds: By default those of the slice.
         stop_after: Minutes after which no further stack is begun.
-        jobs: Processes to spread the stacks over.
+        jobs: Processes to spread the stacks over; by default one per core.
         data_dir: As for `zoo.load_dataset`.
 
     Returns:
@@ -106,7 +106,7 @@ def run(out, methods=None, tasks=None, seeds=None, stop_after=None, jobs=1, data
     progress = _Progress(planned, waiting)
     deadline = None if stop_after is None else time.monotonic() + 60 * stop_after
     try:
-        for job, rows in _results(waiting, slice_, data_dir, jobs, deadline):
+        for job, rows in _results(waiting, slice_, data_dir, jobs or os.cpu_count() or 1, deadline):
             _append(path, rows)
             progress.ended(job)
     except KeyboardInterrupt:
@@ -246,11 +246,7 @@ def train(job, slice_, data_dir=None):
     started = time.monotonic()
     settings = slice_.settings
     rates = settings["learning_rates"]
-    splits = [_split(task, settings["column"], data_dir) for task in job.tasks]
-    members = [
-        Member(*split[:2], *_curve_rows(split, settings["validation_rows"]), classes, rate, job.seed)
-        for (split, classes), rate in itertools.product(splits, rates)
-    ]
+    members, tables = members_of(job, settings, data_dir)
     options = tuple(sorted({**job.network, "width": settings["width"]}.items()))
     stack = Stack(
         _program(options, job.shape), members, job.batch_size, settings["rows_per_period"], settings["window"]
@@ -258,7 +254,6 @@ def train(job, slice_, data_dir=None):
     for _ in range(settings["periods"]):
         stack.advance()
     results = stack.results()
-    tables = [split[4:] for split, _ in splits for _ in rates]
     accuracy = stack.test(tables)[1]
     seconds = (time.monotonic() - started) / len(members)
     rows = []
@@ -289,9 +284,17 @@ def train(job, slice_, data_dir=None):
     return rows
 
 
-def _split(task, column, data_dir):
-    data = load_dataset(f"uci/{task}", data_dir)
-    return data.split(column), len(data.class_counts)
+def members_of(job, settings, data_dir=None):
+    """The members of a stack, and the test rows of each."""
+    members, tables = [], []
+    for task in job.tasks:
+        data = load_dataset(f"uci/{task}", data_dir)
+        split = data.split(settings["column"])
+        held = _curve_rows(split, settings["validation_rows"])
+        for rate in settings["learning_rates"]:
+            members.append(Member(split.x_train, split.y_train, *held, len(data.class_counts), rate, job.seed))
+            tables.append((split.x_test, split.y_test))
+    return members, tables
 
 
 def _curve_rows(split, most):

@@ -139,6 +139,8 @@ def _predict(args):
     for row in predict_files(args.name, args.files):
         if args.json:
             print(json.dumps(row))
+        elif "value" in row:
+            print(f"{row['input']}: {row['value']:.6g}")
         else:
             best = ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in row["top5"])
             print(f"{row['input']}: {best}")

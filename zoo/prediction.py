@@ -20,7 +20,9 @@ def details_of(name):
 
 
 def predict_files(name, files):
-    """The five likeliest classes for each image or CSV row.
+    """The five likeliest classes for each image or CSV row, or the number that a model of numbers predicts.
+
+    A model that was made of one's own table takes that table as it is.
 
     All files are read before anything is predicted, so a bad one loses nothing.
 
@@ -29,7 +31,8 @@ def predict_files(name, files):
         files: Paths of images or of CSV files with a header.
 
     Returns:
-        A list of `{"input": ..., "top5": [(class name, probability), ...]}`.
+        A list of `{"input": ..., "top5": [(class name, probability), ...]}`, or
+        of `{"input": ..., "value": number}`.
 
     Raises:
         ValueError: a file is not what the model takes.
@@ -42,11 +45,13 @@ def predict_files(name, files):
         if len(model.input_shape) == 4:
             rows, names = read_image(file, model.input_shape[1:])[None], [str(file)]
         else:
-            rows = read_table(file, feature_names(model, details))
+            rows = read_rows(file, model, details)
             names = [f"{file} row {number}" for number in range(1, len(rows) + 1)]
         inputs.append(rows)
         labels += names
     outputs = predict(model, np.concatenate(inputs))
+    if details.get("task") == "regression":
+        return [{"input": label, "value": float(value)} for label, value in zip(labels, outputs[:, 0], strict=True)]
     probabilities = np.exp(log_probabilities(outputs, ends_in_softmax(model)))
     classes = details.get("class_names") or [str(number) for number in range(probabilities.shape[1])]
     best = np.argsort(-probabilities, axis=1)[:, :5]
@@ -54,6 +59,15 @@ def predict_files(name, files):
         {"input": label, "top5": [(classes[k], round(float(row[k]), 6)) for k in order]}
         for label, row, order in zip(labels, probabilities, best, strict=True)
     ]
+
+
+def read_rows(path, model, details):
+    """The rows of a CSV as the model takes them: encoded as its own table was, else numbers."""
+    if "table" in details:
+        from zoo import tables  # that module is written in terms of this one
+
+        return tables.read_rows(tables.Table.from_json(details["table"]), path)
+    return read_table(path, feature_names(model, details))
 
 
 def feature_names(model, details):
@@ -104,8 +118,8 @@ def read_table(path, columns):
     missing = [name for name in columns if name not in header]
     extra = [name for name in header if name not in columns]
     if missing or extra:
-        what = f"lacks the columns {_some(missing)}" if missing else f"has the further columns {_some(extra)}"
-        raise ValueError(f"{path} {what}; the model takes exactly these {len(columns)}: {_some(columns)}")
+        what = f"lacks the columns {some(missing)}" if missing else f"has the further columns {some(extra)}"
+        raise ValueError(f"{path} {what}; the model takes exactly these {len(columns)}: {some(columns)}")
     return np.array([numbers(path, line, row, header, columns) for line, row in rows], "float32")
 
 
@@ -144,6 +158,7 @@ def numbers(path, line, row, header, columns):
     return values
 
 
-def _some(names):
+def some(names):
+    """The first names of a list, for a message."""
     shown = ", ".join(repr(name) for name in names[:5])
     return f"{shown}, ... ({len(names)} in all)" if len(names) > 5 else shown

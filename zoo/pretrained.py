@@ -18,7 +18,7 @@ import tempfile
 import keras
 import numpy as np
 
-import keras_mpelu  # noqa: F401  registers the layers that the folders name
+from keras_mpelu import OneHotColumns  # with the other layers that the folders name, which are registered
 from zoo.card import short_card
 from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
@@ -118,7 +118,10 @@ def load_model(
 
 
 def compile_for_finetuning(model, learning_rate=FINETUNING_RATE):
-    """Compiles a classifier in place: sparse cross-entropy, accuracy, Adam."""
+    """Compiles a model in place, with Adam: sparse cross-entropy and accuracy, or the squared error of numbers."""
+    if isinstance(model.layers[-1], keras.layers.Rescaling):  # behind the standardised number: `training.finetune`
+        model.compile(keras.optimizers.Adam(learning_rate), "mean_squared_error", metrics=["mean_absolute_error"])
+        return
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(model)),
@@ -359,8 +362,23 @@ def golden_inputs(model):
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization):
             mean, variance = (keras.ops.convert_to_numpy(value) for value in (layer.mean, layer.variance))
-            rows = rows * np.sqrt(variance) + mean
+            if mean.size == shape[-1]:
+                rows = rows * np.sqrt(variance) + mean
+            else:  # behind one-hot vectors: codes in turn, and numbers within two deviations
+                rows = _golden_codes(model, rows, mean, np.sqrt(variance))
     return rows.astype("float32")
+
+
+def _golden_codes(model, rows, mean, deviation):
+    sizes = next(layer.sizes for layer in model.layers if isinstance(layer, OneHotColumns))
+    place = 0
+    for column, size in enumerate(sizes):
+        if size:
+            rows[:, column] = np.arange(len(rows)) % size
+        else:
+            rows[:, column] = rows[:, column] * deviation.flat[place] + mean.flat[place]
+        place += max(size, 1)
+    return rows
 
 
 def predict(model, inputs, batch_size=256, progress=False):

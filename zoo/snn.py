@@ -40,6 +40,7 @@ table to the width.
 import keras
 from keras import layers
 
+from keras_mpelu import OneHotColumns
 from keras_mpelu import WeightNormalization
 from zoo.graphs import functional_model
 from zoo.registry import register_models
@@ -63,6 +64,7 @@ def snn_mlp(
     classifier_activation="softmax",
     mean=0.0,
     variance=1.0,
+    categories=None,
     name=None,
 ):
     """Builds a self-normalizing multilayer perceptron.
@@ -78,6 +80,10 @@ def snn_mlp(
         mean: Per-column mean of the training rows, or one number; subtracted
             inside the model.
         variance: Per-column variance, or one number; inside the model.
+        categories: For every column the number of its integer codes, which
+            become one-hot vectors inside the model, or 0 for a column of
+            numbers. `mean` and `variance` are then those of the columns that
+            come of it.
         name: Name of the model.
 
     Input shape:
@@ -89,7 +95,7 @@ def snn_mlp(
     Raises:
         ValueError: depth, width, form or dropout is out of range.
     """
-    inputs, x = table_input(depth, width, dropout, num_features, num_classes, mean, variance)
+    inputs, x = table_input(depth, width, dropout, num_features, num_classes, mean, variance, categories)
     for number, units in enumerate(widths(depth, width, form, num_classes), start=1):
         x = layers.Dense(units, "selu", kernel_initializer="lecun_normal", name=f"hidden{number}")(x)
         # Also at rate 0, where it is the identity: the layers of a name do not depend on its rate.
@@ -111,6 +117,7 @@ def rival_mlp(
     classifier_activation="softmax",
     mean=0.0,
     variance=1.0,
+    categories=None,
     name=None,
 ):
     """Builds one of the networks that the paper compares self-normalizing ones with.
@@ -131,6 +138,7 @@ def rival_mlp(
         classifier_activation: `"softmax"`, or `None` for logits.
         mean: Per-column mean of the training rows, or one number.
         variance: Per-column variance, or one number.
+        categories: As of `snn_mlp`.
         name: Name of the model.
 
     Input shape:
@@ -153,7 +161,7 @@ def rival_mlp(
             "block_layers is 2 or more, bottleneck above 0 and at most 1; received "
             f"block_layers={block_layers!r}, bottleneck={bottleneck!r}"
         )
-    inputs, x = table_input(depth, width, dropout, num_features, num_classes, mean, variance)
+    inputs, x = table_input(depth, width, dropout, num_features, num_classes, mean, variance, categories)
     for number, units in enumerate(widths(depth, width, form, num_classes), start=1):
         inner = [max(1, round(bottleneck * units)) if form == "diavolo" else units] * (block_layers - 1)
         x = block(x, units, f"hidden{number}", inner)
@@ -212,7 +220,7 @@ BLOCKS = {
 }
 
 
-def table_input(depth, width, dropout, num_features, num_classes, mean, variance):
+def table_input(depth, width, dropout, num_features, num_classes, mean, variance, categories):
     """A table's input, and the tensor after the standardisation inside the model; checks the numbers."""
     if depth < 1 or width < 1 or num_features < 1 or num_classes < 1:
         raise ValueError(
@@ -221,14 +229,18 @@ def table_input(depth, width, dropout, num_features, num_classes, mean, variance
         )
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout is at least 0 and below 1; received {dropout!r}")
-    inputs = keras.Input((num_features,), name="table", dtype="float32")
+    inputs = x = keras.Input((num_features,), name="table", dtype="float32")
+    if categories is not None:
+        if len(categories) != num_features:
+            raise ValueError(f"categories has one size per column, {num_features}; received {len(categories)}")
+        x = OneHotColumns(categories, dtype="float32", name="categories")(x)
     preprocess = layers.Normalization(
-        mean=_per_column(mean, num_features, "mean"),
-        variance=_per_column(variance, num_features, "variance"),
+        mean=_per_column(mean, x.shape[-1], "mean"),
+        variance=_per_column(variance, x.shape[-1], "variance"),
         dtype="float32",
         name="preprocess",
     )
-    return inputs, preprocess(inputs)
+    return inputs, preprocess(x)
 
 
 def table_model(inputs, x, num_classes, classifier_activation, kernel_initializer, name):

@@ -1,0 +1,172 @@
+"""One's own table: columns of all kinds, missing cells, classes and numbers to predict, and bad input."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import training.__main__
+import zoo.__main__
+from keras_mpelu import OneHotColumns
+from zoo import tables
+from zoo.prediction import read_csv
+
+
+def command(module, *arguments):
+    return module.__main__.main([str(argument) for argument in arguments])
+
+
+def write(path, header, rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def mixed_rows(count=150, seed=0):
+    """colour decides on the class but for size; size is missing in a fifth, code is a number that is a category."""
+    random = np.random.default_rng(seed)
+    colours = random.choice(["red", "green", "blue"], count)
+    sizes = random.normal(50, 10, count)
+    codes = random.choice([7, 300], count)
+    classes = np.where((colours == "red") ^ (codes == 7), "yes", "no")
+    cost = 3 * sizes + 100 * (colours == "red") + 1000
+    shown = [f"{size:.3f}" if chance > 0.2 else "NA" for size, chance in zip(sizes, random.random(count), strict=True)]
+    rows = zip(colours, shown, codes, classes, [f"{c:.2f}" for c in cost], ["same"] * count, strict=True)
+    return ["colour", "size", "code", "class", "cost", "unit"], [list(map(str, row)) for row in rows]
+
+
+def test_columns_are_learned_and_encoded(tmp_path):
+    header = ["number", "text", "gaps", "none", "same", "code", "y"]
+    lines = ["1,b,2.5,,k,3,x", "2, a ,?,NA,k,4,y", "4,,7.5,,k,3,x"]
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(header) + "\n" + "\n".join(lines) + "\n")
+    table = tables.learn(path, *read_csv(path), "y", categorical=["code"])
+    assert [column.kind for column in table.columns] == [
+        *("number", "category", "number", "ignored", "ignored", "category")
+    ]
+    assert [column.reason for column in table.columns[3:5]] == ["empty", "constant"]
+    assert (table.columns[1].vocabulary, table.columns[2].fill) == (("a", "b"), 5.0)
+    assert table.feature_names() == ["number", "text", "gaps", "gaps is missing", "code"]
+    assert table.sizes() == [0, 3, 0, 0, 3]
+    expected = [[1, 2, 2.5, 0, 1], [2, 1, 5, 1, 2], [4, 0, 7.5, 0, 1]]
+    np.testing.assert_array_equal(tables.read_rows(table, path), np.float32(expected))
+    again = tables.Table.from_json(json.loads(json.dumps(table.to_json())))
+    assert again == table
+    # Another file: other order, no target, no ignored column, an unknown text and a missing number.
+    other = write(tmp_path / "b.csv", ["code", "gaps", "text", "number"], [["9", "", "c", "nan"]])
+    np.testing.assert_array_equal(tables.read_rows(again, other), np.float32([[2, 0, 5, 1, 0]]))
+
+
+def test_one_hot_columns(tmp_path):
+    sizes = [0, 3, 0, 2]
+    x = np.float32([[0.5, 2, -1, 0], [1.5, 0, 4, 1], [2.5, 7, 0, -1]])
+    expected = np.float32([[0.5, 0, 0, 1, -1, 1, 0], [1.5, 1, 0, 0, 4, 0, 1], [2.5, 0, 0, 0, 0, 0, 0]])
+    layer = OneHotColumns(sizes)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(x)), expected)
+    np.testing.assert_array_equal(tables.one_hot(x, sizes), expected)
+    assert layer.compute_output_shape((None, 4)) == (None, 7)
+    assert OneHotColumns.from_config(layer.get_config()).sizes == sizes
+    inputs = keras.Input((4,))
+    np.testing.assert_array_equal(keras.Model(inputs, layer(inputs)).predict(x, verbose=0), expected)
+    for wrong in ([], [-1], [1.5], [2**21]):
+        with pytest.raises(ValueError, match="sizes"):
+            OneHotColumns(wrong)
+
+
+def test_classes_of_a_raw_table(tmp_path, capsys):
+    header, rows = mixed_rows()
+    data = write(tmp_path / "raw.csv", header, rows)
+    out = tmp_path / "mine"
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "class", "--out", out, "--learning-rate", 0.01)
+    assert command(training, *arguments, "--categorical", "code", "--ignore", "cost", "--balanced") == 0
+    printed = capsys.readouterr()
+    assert "column 'unit' is left out: constant" in printed.err and "column 'cost' is left out: as asked" in printed.err
+    details = json.loads((out / "recipe.json").read_text())
+    assert details["results"]["top1"] > 0.9 and details["results"]["balanced_accuracy"] > 0.9
+    assert details["results"]["epochs"] < 200  # stopped early
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+    card = (out / "README.md").read_text()
+    assert "accuracy of always saying the largest class" in card and "| colour | category of 3 values |" in card
+    # The raw table, with and without its target; a category that was never seen.
+    assert command(zoo, "predict", out, data, "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    guesses = [line["top5"][0][0] for line in lines]
+    assert np.mean([guess == row[3] for guess, row in zip(guesses, rows, strict=True)]) > 0.9
+    new = write(tmp_path / "new.csv", ["size", "code", "colour"], [["50", "7", "pink"], ["", "300", "red"]])
+    assert command(zoo, "predict", out, new, "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[1]["top5"][0][0] == "yes"
+    assert all(np.isfinite(probability) for line in lines for _, probability in line["top5"])
+    # The folder is a model like any other, and is not fine-tuned once more on raw columns.
+    model = zoo.load_model(str(out))
+    assert model.input_shape == (None, len(details["feature_names"]))
+    assert command(training, "finetune", out, "--data", data, "--target", "class", "--out", tmp_path / "b") == 1
+    assert "give its architecture, 'snn_mlp2'" in capsys.readouterr().err
+
+
+def test_a_number_of_a_raw_table(tmp_path, capsys):
+    header, rows = mixed_rows()
+    rows = [row for row in rows if row[1] != "NA"]
+    data = write(tmp_path / "raw.csv", header, rows)
+    out = tmp_path / "mine"
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "cost", "--out", out, "--learning-rate", 0.003)
+    assert command(training, *arguments) == 0
+    results = json.loads((out / "recipe.json").read_text())["results"]
+    assert results["r2"] > 0.9 and results["rmse"] < results["rmse_of_the_mean"] / 3
+    capsys.readouterr()
+    assert command(zoo, "predict", out, data, "--json") == 0
+    values = [json.loads(line)["value"] for line in capsys.readouterr().out.splitlines()]
+    truth = np.array([float(row[4]) for row in rows])
+    assert np.corrcoef(values, truth)[0, 1] > 0.95 and abs(np.mean(values) - truth.mean()) < 20
+    assert "mean_absolute_error" in str(zoo.load_model(str(out)).get_compile_config())
+
+
+def bad_tables(folder):
+    """(file, options, words of the error)."""
+    good = [["1", "a", "x"], ["2", "b", "y"], ["3", "a", "x"], ["4", "b", "y"]]
+    header = ["n", "t", "y"]
+
+    def table(name, rows, names=header):
+        return write(folder / f"{name}.csv", names, rows)
+
+    yield table("good", good), ("--target", "z"), "no column 'z'"
+    yield table("good", good), ("--ignore", "q"), "no column 'q' beside the target"
+    yield table("good", good), ("--task", "regression"), "'x' is no finite number"
+    yield table("good", good), ("--ignore", "n", "t"), "no column to learn from beside 'y' (as asked)"
+    yield table("infinite", [["inf", *row[1:]] for row in good]), (), "line 2, column 'n': 'inf' is no finite number"
+    yield table("overflow", [["1e39", *row[1:]] for row in good]), (), "'1e39' is no finite number"
+    yield table("one_class", [[*row[:2], "x"] for row in good]), (), "one class only, 'x'"
+    yield table("one_row", good[:1]), (), "one class only"
+    yield table("no_row", []), (), "has no rows"
+    yield table("constant", [["5", "k", row[2]] for row in good]), (), "no column to learn from beside 'y' (constant)"
+    yield table("duplicate", good, ["n", "n", "y"]), (), "the column 'n' twice"
+    yield table("no_label", [*good, ["5", "a", ""]]), (), "line 6 has no label in column 'y'"
+    names = [[str(n), f"name {n}", "xy"[n % 2]] for n in range(150)]
+    yield table("names", names), (), "150 different values in column 't'"
+    numbers = [[str(n) if n != 77 else "many", "a", "xy"[n % 2]] for n in range(150)]
+    yield table("mostly_numbers", numbers), (), "(line 79: 'many')"
+    wide = [[*map(str, np.arange(100_000) + k), "xy"[k % 2]] for k in range(4)]
+    yield table("wide", wide, [*(f"c{k}" for k in range(100_000)), "y"]), (), "100000 columns"
+    costs = [[str(n), "a", "3.5"] for n in range(30)]
+    yield table("same_cost", costs), ("--task", "regression"), "one value only, 3.5"
+    many = [[str(n), "a", str(n)] for n in range(30)]
+    yield table("numbers", many), ("--balanced",), "balanced weighs classes"
+    missing = [[str(n), "a", "" if n == 3 else str(n)] for n in range(30)]
+    yield table("missing_target", missing), (), "line 5, column 'y': '' is no finite number"
+
+
+def test_bad_tables_are_one_clear_line_and_leave_nothing(tmp_path, capsys):
+    for path, options, words in bad_tables(tmp_path):
+        arguments = ("finetune", "snn_mlp2", "--data", path, "--out", tmp_path / "out", "--target", "y", *options)
+        assert command(training, *arguments) == 1, path
+        printed = capsys.readouterr()
+        lines = [line for line in printed.err.splitlines() if not line.startswith("column ")]
+        assert len(lines) == 1 and words in lines[0] and len(lines[0]) < 400, (path, words, printed.err)
+        assert not (tmp_path / "out").exists()
+    data = write(tmp_path / "good.csv", ["n", "y"], [["1", "a"], ["2", "b"], ["3", "a"], ["4", "b"]])
+    assert command(training, "finetune", "relu_resnet20", "--data", data, "--out", tmp_path / "out") == 1
+    assert "'relu_resnet20' takes images" in capsys.readouterr().err
+    assert command(training, "finetune", "snn_mlp2.wine", "--data", data, "--out", tmp_path / "out", "--balanced") == 1
+    assert "balanced is for training an architecture" in capsys.readouterr().err

@@ -1,0 +1,161 @@
+"""The comparison on the UCI tasks: what is planned, kept, gone on with and chosen; on small tasks made by code."""
+
+import csv
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+from training import uci as grid
+from training.__main__ import main
+from training.loop import Interrupted
+from zoo import uci
+
+SLICE = pathlib.Path(__file__).parents[1] / "results" / "uci" / "slice.json"
+on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="networks are stacked on JAX")
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Two tasks in data_dir, `left` (three classes) and `right`, and a slice of two methods beside the results."""
+    table = {}
+    for number, (task, classes) in enumerate({"left": 3, "right": 2}.items()):
+        random = np.random.default_rng(number)
+        rows = 40 + 8 * number
+        x = random.normal(size=(rows, 3 + number))
+        y = np.arange(rows) % classes
+        x[:, 0] += 2 * y
+        column = np.arange(rows) % 4
+        place = tmp_path / "data" / "uci" / task
+        place.mkdir(parents=True)
+        folds = np.tile(column[:, None] == 3, 4), np.tile(column[:, None] == 2, 4)
+        for name, array in zip(uci.file_names(task), (x, y, *folds), strict=True):
+            np.savetxt(place / name, array, delimiter=",", fmt="%.6g")
+        table[task] = uci.describe(uci.read(task, place))
+    monkeypatch.setattr(uci, "facts", lambda: table)
+    settings = json.loads(SLICE.read_text()) | {"width": 5, "periods": 4, "window": 2}
+    settings["methods"] = {
+        "SNN": [{"arch": "snn_mlp2", "depth": 2, "dropout": 0.05}],
+        "LayerNorm": [{"arch": "layernorm_mlp", "depth": 2}],
+    }
+    (tmp_path / "uci").mkdir()
+    (tmp_path / "uci" / "slice.json").write_text(json.dumps(settings))
+    return tmp_path
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+@on_jax
+def test_interrupted_runs_go_on_and_end_as_an_uninterrupted_one(small):
+    data = {"data_dir": small / "data", "jobs": 1}
+    with pytest.raises(Interrupted, match="0 of 2 stacks"):
+        grid.run(small, stop_after=0, **data)
+    with pytest.raises(Interrupted):
+        grid.run(small, stop_after=-1, **data)
+    path = grid.run(small, ["SNN"], **data)
+    before = path.read_text()
+    grid.run(small, **data)
+    assert path.read_text().startswith(before)  # nothing is trained twice
+    rows = rows_of(path)
+    assert len(rows) == 2 * 2 * 2 and len({(r["method"], r["task"], r["learning_rate"]) for r in rows}) == 8
+    assert grid.run(small, **data).read_text() == path.read_text()
+    path.rename(small / "interrupted.csv")
+    assert rows_of(grid.run(small, **data)) == rows
+    for row in rows:
+        assert row["test_rows"] == {"left": "10", "right": "12"}[row["task"]]
+        assert float(row["test_accuracy"]) == pytest.approx(int(row["test_right"]) / int(row["test_rows"]), abs=1e-6)
+        assert 2 <= int(row["period"]) <= 4 and row["epochs"] == "4.0"
+
+
+@on_jax
+def test_a_kill_within_a_stack_costs_that_stack_only(small, monkeypatch):
+    """One task of a stack is there already: the stack is trained for the other one alone."""
+    data = {"data_dir": small / "data", "jobs": 1}
+    path = grid.run(small, ["SNN"], ["left"], **data)
+    assert {row["task"] for row in rows_of(path)} == {"left"}
+    grid.run(small, ["SNN"], **data)
+    assert [row["task"] for row in rows_of(path)] == ["left", "left", "right", "right"]
+
+
+def test_wrong_names_and_files(small):
+    with pytest.raises(ValueError, match="unknown method 'SSN'; close: SNN"):
+        grid.run(small, ["SSN"])
+    with pytest.raises(ValueError, match="unknown task 'lef'; close: left"):
+        grid.run(small, tasks=["lef"])
+    (small / "uci" / "runs.csv").write_text(",".join(grid.FIELDS) + "\nffffffff" + "," * (len(grid.FIELDS) - 1) + "\n")
+    with pytest.raises(ValueError, match="another slice"):
+        grid.run(small)
+    (small / "uci" / "slice.json").unlink()
+    with pytest.raises(FileNotFoundError, match="slice.json"):
+        grid.run(small)
+
+
+def test_methods_have_as_many_configurations(small):
+    path = small / "uci" / "slice.json"
+    settings = json.loads(path.read_text())
+    settings["methods"]["SNN"] *= 2
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="different numbers of networks"):
+        grid.read_slice(small / "uci")
+
+
+def test_the_slice_of_the_results():
+    """Seven methods, all tasks that are at hand once for each network, values of the paper's grid alone."""
+    slice_ = grid.read_slice(SLICE.parent)
+    settings = slice_.settings
+    assert list(settings["methods"]) == ["SNN", "MSRAinit", "BatchNorm", "LayerNorm", "WeightNorm", "Highway", "ResNet"]
+    planned = grid.plan(slice_)
+    for method, networks in settings["methods"].items():
+        for network in networks:
+            tasks = [task for job in planned if (job.method, job.network) == (method, network) for task in job.tasks]
+            assert sorted(tasks) == sorted(set(uci.tasks()) - {"miniboone"})
+            # Tables A4 to A10.
+            assert network["depth"] in ((2, 3, 4, 8, 16) if method == "ResNet" else (2, 3, 4, 8, 16, 32))
+            rates = {"SNN": (0, 0.05), "MSRAinit": (0, 0.5), "Highway": (0, 0.5)}.get(method, (0,))
+            assert network.get("dropout", 0) in rates
+    assert settings["width"] in (256, 512, 1024) and set(settings["learning_rates"]) <= {0.01, 0.1, 1}
+    for job in planned:
+        for task in job.tasks:
+            known = uci.facts()[task]
+            assert known.features <= job.shape[0] and len(known.class_counts) <= job.shape[1]
+    # The results' rows are of this slice: it was not changed after the first test label was read.
+    runs = SLICE.with_name("runs.csv")
+    if runs.exists():
+        assert {row["slice"] for row in rows_of(runs)} == {slice_.name}
+
+
+def test_selection_is_by_validation_alone_and_breaks_ties_as_the_paper():
+    def row(accuracy, depth, rate, dropout, test="0.5"):
+        return {
+            "method": "SNN",
+            "task": "iris",
+            "seed": "0",
+            "validation_accuracy": str(accuracy),
+            "depth": str(depth),
+            "learning_rate": str(rate),
+            "dropout": str(dropout),
+            "test_accuracy": test,
+        }
+
+    worse, best = row(0.8, 8, 0.01, 0.05, test="1.0"), row(0.9, 2, 0.1, 0.0, test="0.1")
+    assert grid.select([worse, best]) == {("SNN", "iris", 0): best}
+    ordered = [row(0.9, 2, 0.01, 0.05), row(0.9, 8, 0.1, 0.05), row(0.9, 8, 0.01, 0.0), row(0.9, 8, 0.01, 0.05)]
+    for count in range(2, 5):
+        assert grid.select(ordered[:count])["SNN", "iris", 0] is ordered[count - 1]
+        assert grid.select(ordered[:count][::-1])["SNN", "iris", 0] is ordered[count - 1]
+
+
+def test_options_of_the_grid_belong_to_it(capsys):
+    assert main(["benchmark", "signal", "--tasks", "iris"]) == 1
+    assert "--tasks belongs to uci, uci-classical, uci-speed, not to signal" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="says so on the other backends")
+def test_says_which_backend_it_needs(small):
+    with pytest.raises(ValueError, match="set KERAS_BACKEND=jax"):
+        grid.run(small, ["SNN"], jobs=1, data_dir=small / "data")

@@ -1,0 +1,280 @@
+"""Training a network on one's own table: columns of numbers and texts, classes or a number to predict."""
+
+import importlib.util
+import inspect
+import io
+import sys
+
+import keras
+import numpy as np
+
+from training.own_data import hold_out
+from training.own_data import labels_of
+from training.own_data import numbers_of
+from zoo import tables
+from zoo.card import short_card
+from zoo.datasets import Dataset
+from zoo.evaluation import evaluate
+from zoo.graphs import functional_model
+from zoo.prediction import read_csv
+from zoo.pretrained import FINETUNING_RATE
+from zoo.pretrained import compile_for_finetuning
+from zoo.pretrained import predict
+from zoo.pretrained import save_model
+from zoo.registry import architectures
+from zoo.registry import create_model
+
+BATCH = 32
+EPOCHS = 200  # at most; early stopping ends it
+MANY_VALUES = 20  # different numbers in the target, from which on it is a number and not a class
+
+
+def finetune_table(
+    arch,
+    data,
+    out,
+    target="label",
+    task="auto",
+    epochs=None,
+    learning_rate=None,
+    validation=0.2,
+    patience=20,
+    balanced=False,
+    categorical=(),
+    ignore=(),
+    seed=0,
+):
+    """Trains an architecture for tables on a CSV and saves it as a folder with a report.
+
+    A part of the rows is held out and evaluated once, at the end. As large a
+    part of the others is for early stopping: the weights kept are those with
+    the lowest loss on it. Columns of text become categories, whose vocabulary
+    is kept in the folder; missing numbers become the median, with a further
+    column that says where.
+
+    Args:
+        arch: Such as `"snn_mlp4"`.
+        data: Path of the CSV file.
+        out: Path of the folder to make; `zoo.load_model(out)` loads it.
+        target: The column to predict.
+        task: `"classification"`, `"regression"`, or `"auto"`: regression where
+            the target holds more than 20 different numbers.
+        epochs: At most so many passes over the training rows.
+        learning_rate: Of Adam.
+        validation: Fraction of the rows to hold out (of each class).
+        patience: Epochs without a lower loss before it stops.
+        balanced: Whether rare classes weigh as much as frequent ones.
+        categorical: Columns of numbers that are codes of categories.
+        ignore: Columns to leave out.
+        seed: Seed of the splits, the weights, the order and the dropout.
+
+    Returns:
+        The figures on the held-out rows, a dictionary.
+
+    Raises:
+        ValueError: the table is not usable.
+        OSError: it cannot be read, or `out` cannot be written.
+    """
+    if "categories" not in inspect.signature(architectures()[arch][0]).parameters:
+        raise ValueError(f"{arch!r} takes images; {data} is a table: give an architecture such as 'snn_mlp4'")
+    header, rows = read_csv(data)
+    if target not in header:
+        raise ValueError(f"{data} has no column {target!r}; its columns are {', '.join(header[:8])}; give --target")
+    texts = [(line, row[header.index(target)].strip()) for line, row in rows]
+    if task == "auto":
+        task = "regression" if _many_numbers(texts) else "classification"
+    if task == "regression":
+        if balanced:
+            raise ValueError("balanced weighs classes; the target is a number: leave it out, or give --task")
+        labels, classes = numbers_of(data, target, texts), ()
+    else:
+        labels, classes = labels_of(data, target, texts)
+    table = tables.learn(data, header, rows, target, categorical, ignore)
+    for column in table.columns:
+        if column.kind == "ignored":
+            print(f"column {column.name!r} is left out: {column.reason}", file=sys.stderr)
+    strata = labels if classes else np.zeros(len(labels), int)
+    held = hold_out(np.arange(len(labels)), strata, classes or ("all",), (), validation, seed)
+    inner = hold_out(held.x_train, held.y_train, classes or ("all",), (), validation, seed + 1, all_may_stay=True)
+    # What is learned from rows (vocabularies, medians) is learned without those held out.
+    table = tables.learn(data, header, [rows[k] for k in held.x_train], target, categorical, ignore)
+    x = tables.encode(table, data, header, rows)
+    return _Fit(arch, data, out, table, x, labels, classes, inner.x_train, inner.x_test, held.x_test).run(
+        epochs or EPOCHS, FINETUNING_RATE if learning_rate is None else learning_rate, patience, balanced, seed
+    )
+
+
+def _many_numbers(texts):
+    values = {text for _, text in texts if not tables.is_missing(text)}
+    return len(values) > MANY_VALUES and all(map(tables.is_number, values))
+
+
+class _Fit:
+    """One training: the rows by number for training, stopping and the figures."""
+
+    def __init__(self, arch, data, out, table, x, labels, classes, train, stop, held):
+        self.arch, self.data, self.out, self.table, self.classes = arch, data, out, table, classes
+        self.x, self.labels, self.train, self.stop, self.held = x, labels, train, stop, held
+
+    def run(self, epochs, learning_rate, patience, balanced, seed):
+        keras.utils.set_random_seed(seed)
+        encoded = tables.one_hot(self.x[self.train], self.table.sizes())
+        variance = encoded.var(axis=0)
+        model = create_model(
+            self.arch,
+            num_features=self.x.shape[1],
+            categories=self.table.sizes(),
+            num_classes=len(self.classes) or 1,
+            classifier_activation="softmax" if self.classes else None,
+            mean=encoded.mean(axis=0),
+            # A value that no training row has must not be divided by nothing when it comes.
+            variance=np.where(variance > 0, variance, 1.0),
+        )
+        targets = self.labels
+        if not self.classes:
+            center, scale = self.labels[self.train].mean(), self.labels[self.train].std()
+            targets = ((self.labels - center) / scale).astype("float32")
+        if self.classes:
+            compile_for_finetuning(model, learning_rate)
+        else:
+            model.compile(keras.optimizers.Adam(learning_rate), "mean_squared_error")
+        stop = self.stop if len(self.stop) else self.train
+        history = model.fit(
+            self.x[self.train],
+            targets[self.train],
+            batch_size=min(BATCH, len(self.train)),
+            epochs=epochs,
+            validation_data=(self.x[stop], targets[stop]),
+            class_weight=self._weights() if balanced else None,
+            callbacks=[
+                keras.callbacks.TerminateOnNaN(),
+                keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True),
+            ],
+            verbose=2,
+        ).history
+        if not self.classes:
+            scaled = keras.layers.Rescaling(float(scale), float(center), dtype="float32", name="target")
+            model = functional_model(model.inputs[0], scaled(model.outputs[0]), model.name)
+        figures = self._figures(model)
+        self._save(model, figures, history, seed)
+        return figures
+
+    def _weights(self):
+        counts = np.bincount(self.labels[self.train], minlength=len(self.classes))
+        return {label: len(self.train) / (len(counts) * count) for label, count in enumerate(counts)}
+
+    def _figures(self, model):
+        """The figures on the held-out rows, beside those of what needs no model."""
+        x, truth, known = self.x[self.held], self.labels[self.held], self.labels[self.train]
+        outputs = predict(model, x)
+        if not np.isfinite(outputs).all():
+            raise ValueError("the outputs are not finite: the training diverged; give a lower --learning-rate")
+        if not self.classes:
+            error, naive = outputs[:, 0] - truth, known.mean() - truth
+            return {
+                "rows": len(truth),
+                "rmse": float(np.sqrt(np.mean(error**2))),
+                "mae": float(np.mean(np.abs(error))),
+                "r2": float(1 - np.sum(error**2) / max(np.sum((truth - truth.mean()) ** 2), 1e-300)),
+                "rmse_of_the_mean": float(np.sqrt(np.mean(naive**2))),
+            }
+        guess = outputs.argmax(axis=1)
+        recall = [float((guess[truth == label] == label).mean()) for label in range(len(self.classes))]
+        figures = evaluate(model, Dataset("your data", x[:0], truth[:0], x, truth, self.classes, (), ""))
+        return {
+            **figures,
+            "balanced_accuracy": float(np.mean(recall)),
+            "top1_of_the_largest_class": float((truth == np.bincount(known).argmax()).mean()),
+            "recall": dict(zip(self.classes, recall, strict=True)),
+        }
+
+    def _save(self, model, figures, history, seed):
+        details = {
+            "name": self.out.name,
+            "base_model": self.arch,
+            "task": "classification" if self.classes else "regression",
+            "data": {"name": str(self.data), "train_rows": len(self.train), "test_rows": len(self.held)},
+            "table": self.table.to_json(),
+            "class_names": list(self.classes),
+            "feature_names": self.table.feature_names(),
+            "results": {**figures, "epochs": len(history["loss"]), "seeds": [seed]},
+        }
+        files = {}
+        if importlib.util.find_spec("matplotlib") is None:
+            print("no matplotlib, so no report.png; pip install 'keras-mpelu[train]'", file=sys.stderr)
+        else:
+            files["report.png"] = report_png(
+                history, predict(model, self.x[self.held]), self.labels[self.held], details
+            )
+        card = f"{short_card(model, self.out.name, details)}\n{report_text(details, self.stop, files)}"
+        save_model(model, self.out, details=details, card=card, files=files)
+        what = f"R2 {figures['r2']:.3f}" if not self.classes else f"top-1 {100 * figures['top1']:.2f} %"
+        kind = f"of {len(self.classes)} classes" if self.classes else f"of {self.table.target!r}"
+        print(
+            f"{self.out}: {what} on {figures['rows']} held-out rows {kind} ({len(self.train)} for training, "
+            f"{len(self.stop)} for early stopping); load it with zoo.load_model({str(self.out)!r}), or give the raw "
+            f"table to `python -m zoo predict {self.out} FILE.csv`"
+        )
+
+
+def report_text(details, stop, files):
+    """The part of the card on the table, the figures and what they are worth."""
+    results, data = details["results"], details["data"]
+    lines = [
+        "## Report\n",
+        f"{data['train_rows']} rows for training, {len(stop)} for early stopping ({results['epochs']} epochs), "
+        f"{data['test_rows']} held out for these figures:\n",
+        "| figure | value |",
+        "|---|---|",
+    ]
+    names = {
+        "top1": "accuracy",
+        "top1_of_the_largest_class": "accuracy of always saying the largest class",
+        "balanced_accuracy": "balanced accuracy (mean recall of the classes)",
+        "rmse": "root mean squared error",
+        "rmse_of_the_mean": "the same of always saying the mean",
+        "mae": "mean absolute error",
+        "r2": "R2",
+    }
+    lines += [f"| {text} | {results[name]:.4g} |" for name, text in names.items() if name in results]
+    lines += [f"| recall of {name!r} | {value:.4g} |" for name, value in results.get("recall", {}).items()]
+    if files:
+        lines.append("\n![report](report.png)")
+    lines += [f"\nTo predict: `{details['table']['target']}`. Columns:\n", "| column | kind |", "|---|---|"]
+    for column in details["table"]["columns"]:
+        kind = {
+            "number": "number" + (f", {column['fill']:.4g} where missing" if column["flagged"] else ""),
+            "category": f"category of {len(column['vocabulary'])} values",
+            "ignored": f"left out: {column['reason']}",
+        }[column["kind"]]
+        lines.append(f"| {column['name']} | {kind} |")
+    return "\n".join(lines) + "\n"
+
+
+def report_png(history, outputs, truth, details):
+    """Losses by epoch, and truth against prediction: a confusion matrix, or points."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for key, label in (("loss", "training"), ("val_loss", "early stopping")):
+        left.plot(range(1, len(history[key]) + 1), history[key], label=label)
+    left.set(xlabel="epoch", title="loss")
+    left.legend()
+    classes = details["class_names"]
+    if classes:
+        counts = np.zeros((len(classes), len(classes)), int)
+        np.add.at(counts, (truth, outputs.argmax(axis=1)), 1)
+        image = right.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
+        figure.colorbar(image, ax=right)
+        if len(classes) <= 20:
+            right.set_xticks(range(len(classes)), classes, rotation=90)
+            right.set_yticks(range(len(classes)), classes)
+        right.set(xlabel="predicted", ylabel="true", title="share of each true class, held-out rows")
+    else:
+        right.plot(truth, outputs[:, 0], ".")
+        right.axline((truth.mean(), truth.mean()), slope=1, color="grey", linewidth=1)
+        right.set(xlabel="true", ylabel="predicted", title=f"{details['table']['target']}, held-out rows")
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=80)
+    return png.getvalue()

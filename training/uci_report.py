@@ -1,0 +1,288 @@
+"""The report of the comparison on the UCI tasks: ours, the paper's, and scikit-learn's methods, on the same tasks.
+
+`python -m training benchmark uci-report` makes `report.md`, `tasks.csv` and
+`critical_difference.png` in the folder of the results from `runs.csv`,
+`classical.csv` and `paper.csv` there. It counts the tasks that have no defect
+and on which every method of ours is complete, and says how many these are.
+"""
+
+import collections
+import csv
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from training.uci import read_slice
+from training.uci import select
+from zoo import uci
+
+LEVEL = 0.05  # of the critical difference
+
+
+class Table(NamedTuple):
+    """Accuracies `(tasks, methods)`."""
+
+    tasks: list
+    methods: list
+    accuracy: np.ndarray
+
+    def of(self, tasks):
+        rows = [self.tasks.index(task) for task in tasks]
+        return Table(list(tasks), self.methods, self.accuracy[rows])
+
+
+def report(out):
+    """Writes the report.
+
+    Args:
+        out: Folder of the results; the files are in `out/uci`.
+
+    Returns:
+        The path of report.md.
+
+    Raises:
+        FileNotFoundError: there are no runs.
+        ValueError: no task is complete.
+    """
+    folder = pathlib.Path(out) / "uci"
+    slice_ = read_slice(folder)
+    if not (folder / "runs.csv").is_file():
+        raise FileNotFoundError(f"no {folder / 'runs.csv'}; python -m training benchmark uci makes it")
+    runs = _rows(folder / "runs.csv")
+    paper = read_paper(folder / "paper.csv")
+    ours = our_table(runs, slice_)
+    tasks = [task for task in uci.sound_tasks() if task in ours.tasks]
+    if not tasks:
+        raise ValueError(f"{folder / 'runs.csv'}: no sound task is complete for all methods; go on with benchmark uci")
+    ours = ours.of(tasks)
+    classical = classical_table(_rows(folder / "classical.csv"), tasks) if (folder / "classical.csv").exists() else None
+    draw(ours, folder / "critical_difference.png")
+    _write_tasks(folder / "tasks.csv", ours, paper, classical)
+    path = folder / "report.md"
+    path.write_text(_text(ours, paper.of(tasks), classical, headline(runs, slice_), slice_))
+    return path
+
+
+def _rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_paper(path):
+    """The paper's Table A11; NaN is not reported."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    methods = [name for name in rows[0] if name != "task"]
+    values = [[float("nan") if row[name] == "NA" else float(row[name]) for name in methods] for row in rows]
+    return Table([row["task"] for row in rows], methods, np.array(values))
+
+
+def our_table(runs, slice_):
+    """Test accuracy of the selected configurations at the slice's first seed, on tasks that are complete."""
+    settings = slice_.settings
+    seed = settings["seeds"][0]
+    methods = list(settings["methods"])
+    size = len(settings["learning_rates"]) * len(next(iter(settings["methods"].values())))
+    count = collections.Counter((row["method"], row["task"], int(row["seed"])) for row in runs)
+    chosen = select(runs)
+    tasks = [task for task in uci.tasks() if all(count[method, task, seed] == size for method in methods)]
+    values = [[float(chosen[method, task, seed]["test_accuracy"]) for method in methods] for task in tasks]
+    return Table(tasks, methods, np.array(values).reshape(len(tasks), len(methods)))
+
+
+def headline(runs, slice_):
+    """Mean accuracy of the headline's method for each of its seeds: `(tasks, {seed: mean})`."""
+    settings, method = slice_.settings, slice_.settings["headline"]["method"]
+    size = len(settings["learning_rates"]) * len(settings["methods"][method])
+    count = collections.Counter((row["task"], int(row["seed"])) for row in runs if row["method"] == method)
+    chosen = select(runs)
+    seeds = [seed for seed in settings["headline"]["seeds"] if any(number == seed for _, number in count)]
+    tasks = [task for task in uci.sound_tasks() if seeds and all(count[task, seed] == size for seed in seeds)]
+    means = {
+        seed: float(np.mean([float(chosen[method, task, seed]["test_accuracy"]) for task in tasks]))
+        for seed in seeds
+        if tasks
+    }
+    return tasks, means
+
+
+def classical_table(rows, tasks):
+    """The mean over the seeds of scikit-learn's methods, on those of the tasks that all of them have."""
+    found = collections.defaultdict(list)
+    for row in rows:
+        found[row["method"], row["task"]].append(float(row["test_accuracy"]))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    tasks = [task for task in tasks if all((method, task) in found for method in methods)]
+    values = [[np.mean(found[method, task]) for method in methods] for task in tasks]
+    return Table(tasks, methods, np.array(values).reshape(len(tasks), len(methods)))
+
+
+# Statistics
+
+
+def ranks(accuracy):
+    """Average rank of each method; 1 is best, equals share theirs."""
+    from scipy.stats import rankdata
+
+    return rankdata(-accuracy, axis=1).mean(axis=0)
+
+
+def wilcoxon_p(first, second, alternative="greater"):
+    """p of Wilcoxon's signed-rank test of paired accuracies, ties left out; 1 where all are equal.
+
+    `"greater"` is one-sided: that the first is not better, as in the paper.
+    """
+    from scipy.stats import wilcoxon
+
+    # Accuracies to the six digits of the files, or differences that are equal would not tie.
+    difference = np.round(first - second, 6)
+    if not difference.any():
+        return 1.0
+    return float(wilcoxon(difference, alternative=alternative, method="asymptotic").pvalue)
+
+
+def win_tie_loss(first, second):
+    """Tasks on which the first is better, equal and worse."""
+    difference = np.round(first - second, 6)
+    return int((difference > 0).sum()), int((difference == 0).sum()), int((difference < 0).sum())
+
+
+def critical_difference(methods, tasks):
+    """Nemenyi's: average ranks that differ by less do not differ significantly (Demsar, 2006)."""
+    from scipy.stats import studentized_range
+
+    quantile = studentized_range.ppf(1 - LEVEL, methods, np.inf) / np.sqrt(2)
+    return float(quantile * np.sqrt(methods * (methods + 1) / (6 * tasks)))
+
+
+def cliques(average_ranks, difference):
+    """The longest runs of methods, best first, whose ranks lie within the critical difference: (first, last)."""
+    ordered = np.sort(average_ranks)
+    found = []
+    for first in range(len(ordered)):
+        last = int(np.searchsorted(ordered, ordered[first] + difference, side="right")) - 1
+        if last > first and (not found or last > found[-1][1]):
+            found.append((first, last))
+    return found
+
+
+def draw(table, path):
+    """The critical-difference diagram: methods at their average rank, bars over those that do not differ."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    average = ranks(table.accuracy)
+    difference = critical_difference(len(table.methods), len(table.tasks))
+    order = np.argsort(average)
+    bars = cliques(average, difference)
+    figure, axes = plt.subplots(figsize=(7, 1.6 + 0.25 * len(order)), layout="constrained")
+    axes.set_xlim(1, len(order))
+    axes.set_ylim(-len(order) - 0.5, 1.2 + 0.35 * len(bars))
+    for level, (first, last) in enumerate(bars):
+        axes.plot(average[order[[first, last]]], [0.5 + 0.35 * level] * 2, color="black", linewidth=3)
+    for place, method in enumerate(order):
+        axes.plot([average[method]] * 2, [0, -place - 1], color="tab:blue", linewidth=1)
+        axes.text(average[method], -place - 1, f" {table.methods[method]} {average[method]:.2f}", va="center")
+    axes.xaxis.set_ticks_position("top")
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel(
+        f"average rank on {len(table.tasks)} tasks (1 is best); bars: no significant difference "
+        f"(Nemenyi, {LEVEL:g}: {difference:.2f})"
+    )
+    axes.yaxis.set_visible(False)
+    for side in ("left", "right", "bottom"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+# Text
+
+
+def _comparison(table, first="SNN"):
+    """Rows of the table of methods, best average rank first."""
+    average = ranks(table.accuracy)
+    one = table.accuracy[:, table.methods.index(first)]
+    for place in np.argsort(average):
+        other = table.accuracy[:, place]
+        cells = ["", "", ""]
+        if table.methods[place] != first:
+            cells = [f"{wilcoxon_p(one, other, side):.2g}" for side in ("greater", "two-sided")]
+            cells.append("/".join(map(str, win_tie_loss(one, other))))
+        yield [table.methods[place], f"{other.mean():.4f}", f"{average[place]:.2f}", *cells]
+
+
+def _markdown(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _text(ours, paper, classical, seeds, slice_):
+    covered, sound = len(ours.tasks), len(uci.sound_tasks())
+    header = ["method", "mean accuracy", "average rank", "p, SNN not better", "p, no difference", "SNN win/tie/loss"]
+    whole = "all" if covered == sound else "INCOMPLETE: only"
+    parts = [
+        "# The seven methods of the paper on the UCI tasks",
+        f"Made by `python -m training benchmark uci-report` from the files beside it (slice `{slice_.name}`). "
+        f"It covers {whole} {covered} of the {sound} sound tasks at hand: those on which all configurations of all "
+        "methods are trained. One network per task and method, chosen on the validation rows; column 0 of the folds; "
+        "p by Wilcoxon's signed-rank test of the accuracies, one-sided (that SNN is not better, as in the paper) and "
+        "two-sided.",
+        "## Ours",
+        _markdown(header, _comparison(ours)),
+        "![critical difference](critical_difference.png)",
+    ]
+    tasks, means = seeds
+    if means:
+        values = list(means.values())
+        spread = f", standard deviation {np.std(values, ddof=1):.4f}" if len(values) > 1 else " (one seed: no spread)"
+        parts.append(
+            f"{slice_.settings['headline']['method']} over {len(tasks)} sound tasks and the seeds "
+            f"{', '.join(map(str, means))}: mean accuracy {np.mean(values):.4f}{spread}."
+        )
+    reported = np.isfinite(paper.accuracy).all(axis=1)
+    same = Table([], paper.methods, paper.accuracy[reported])
+    parts += [
+        f"## The paper's, on the {reported.sum()} of these tasks that its Table A11 has for all methods",
+        _markdown(header, _comparison(same)),
+    ]
+    if classical is not None and classical.tasks:
+        both = ours.of(classical.tasks)
+        joined = Table(
+            classical.tasks,
+            ["SNN", *classical.methods],
+            np.column_stack([both.accuracy[:, both.methods.index("SNN")], classical.accuracy]),
+        )
+        parts += [
+            f"## Beside scikit-learn's methods, on {len(joined.tasks)} of these tasks",
+            "These were trained on the training and the validation rows; the networks on the training rows alone, the "
+            "validation rows being for stopping and choosing.",
+            _markdown(header, _comparison(joined)),
+        ]
+    capped = [task for task in ours.tasks if uci.facts()[task].train > slice_.settings["rows_per_period"]]
+    parts += [
+        "## What to bear in mind",
+        f"- {len(capped)} of the tasks have more than {slice_.settings['rows_per_period']} training rows and see fewer "
+        f"than {slice_.settings['periods']} passes over them (column `epochs` of runs.csv).",
+        "- The paper's networks were chosen from larger grids (SNN 216 configurations), ours from "
+        f"{len(slice_.settings['learning_rates']) * len(slice_.settings['methods']['SNN'])} for each method.",
+        "- Left out for defects of the files: "
+        + "; ".join(f"{task} ({reason})" for task, reason in uci.DEFECTS.items())
+        + ".",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _write_tasks(path, ours, paper, classical):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        rivals = classical.methods if classical else []
+        writer.writerow(["task", *ours.methods, *(f"paper {name}" for name in paper.methods), *rivals])
+        for task, accuracy in zip(ours.tasks, ours.accuracy, strict=True):
+            cells = [*accuracy, *paper.of([task]).accuracy[0]]
+            cells += list(classical.of([task]).accuracy[0]) if classical and task in classical.tasks else []
+            row = ["" if np.isnan(cell) else f"{cell:.4f}" for cell in cells]
+            writer.writerow([task, *row, *[""] * (len(rivals) if classical and task not in classical.tasks else 0)])

@@ -1,0 +1,190 @@
+"""One's own table: what its columns are, and its rows as the numbers that a model takes.
+
+What is learned from the training rows (vocabularies, the values in place of
+missing ones) is a list of `Column`s, which is kept in the folder of the model;
+`encode` makes the same numbers of another file.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from zoo.prediction import numbers
+from zoo.prediction import read_csv
+from zoo.prediction import some
+
+MISSING = {"", "?", "na", "n/a", "nan", "null"}  # cells that say nothing, whatever their case
+MOST_CATEGORIES = 100  # different texts in a column; more are names or numbers gone wrong
+MOST_COLUMNS = 10_000  # that the network sees, one-hot vectors included
+
+
+class Column(NamedTuple):
+    """A column of the file.
+
+    `kind` is `"number"`, `"category"` or `"ignored"`. `vocabulary` holds the
+    texts of a category, which get the codes 1, 2, ...; 0 is a missing or an
+    unknown one. `fill` stands in place of a missing number; where `flagged`, a
+    further column says which numbers are missing.
+    """
+
+    name: str
+    kind: str
+    vocabulary: tuple = ()
+    fill: float = 0.0
+    flagged: bool = False
+    reason: str = ""  # of `"ignored"`
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The columns of a file, and the one to predict."""
+
+    columns: tuple
+    target: str
+
+    def feature_names(self):
+        """Names of the numbers of a row, in order."""
+        names = []
+        for column in self.columns:
+            names += [column.name] * (column.kind != "ignored") + [f"{column.name} is missing"] * column.flagged
+        return names
+
+    def sizes(self):
+        """For `keras_mpelu.OneHotColumns`: codes of each number of a row, 0 where it is a number."""
+        sizes = []
+        for column in self.columns:
+            if column.kind != "ignored":
+                sizes.append(len(column.vocabulary) + 1 if column.kind == "category" else 0)
+            sizes += [0] * column.flagged
+        return sizes
+
+    def to_json(self):
+        return {"target": self.target, "columns": [column._asdict() for column in self.columns]}
+
+    @classmethod
+    def from_json(cls, saved):
+        columns = (Column(**{**column, "vocabulary": tuple(column["vocabulary"])}) for column in saved["columns"])
+        return cls(tuple(columns), saved["target"])
+
+
+def is_missing(text):
+    return text.strip().lower() in MISSING
+
+
+def learn(path, header, rows, target, categorical=(), ignore=()):
+    """The `Table` of a file.
+
+    Args:
+        path: Of the file, for messages.
+        header: Names of the columns.
+        rows: `(line, cells)` of each row.
+        target: The column to predict.
+        categorical: Columns of numbers that are codes of categories.
+        ignore: Columns to leave out.
+
+    Raises:
+        ValueError: a column is neither of numbers nor of some categories, is
+            not there, or nothing is left to learn from.
+    """
+    for name in (*categorical, *ignore):
+        if name not in header or name == target:
+            raise ValueError(f"{path} has no column {name!r} beside the target; its columns are {some(header)}")
+    columns = []
+    for place, name in enumerate(header):
+        if name == target:
+            continue
+        if name in ignore:
+            columns.append(Column(name, "ignored", reason="as asked"))
+            continue
+        cells = [(line, row[place]) for line, row in rows]
+        columns.append(_learn_column(path, name, cells, name in categorical))
+    table = Table(tuple(columns), target)
+    width = sum(max(size, 1) for size in table.sizes())
+    if not width:
+        reasons = ", ".join(sorted({column.reason for column in columns})) or "there is none"
+        raise ValueError(f"{path} has no column to learn from beside {target!r} ({reasons})")
+    if width > MOST_COLUMNS:
+        raise ValueError(
+            f"{path} has {width} columns (categories count as many as they have values), expected at most "
+            f"{MOST_COLUMNS}; leave some out, in the file or by --ignore"
+        )
+    return table
+
+
+def _learn_column(path, name, cells, categorical):
+    present = [(line, text) for line, text in cells if not is_missing(text)]
+    if not present:
+        return Column(name, "ignored", reason="empty")
+    texts = {text.strip() for _, text in present}
+    if not categorical and all(map(is_number, texts)):
+        values = [numbers(path, line, [text], [name], [name])[0] for line, text in present]  # refuses infinities
+        flagged = len(present) < len(cells)
+        if min(values) == max(values) and not flagged:
+            return Column(name, "ignored", reason="constant")
+        return Column(name, "number", fill=float(np.median(values)), flagged=flagged)
+    if len(texts) > MOST_CATEGORIES:
+        line, text = next(((line, text) for line, text in present if not is_number(text)), present[0])
+        raise ValueError(
+            f"{path} has {len(texts)} different values in column {name!r}, more than {MOST_CATEGORIES} categories, and "
+            f"they are not all numbers (line {line}: {text!r}); mend them, or leave the column out by --ignore {name}"
+        )
+    if len(texts) == 1 and len(present) == len(cells):
+        return Column(name, "ignored", reason="constant")
+    return Column(name, "category", vocabulary=tuple(sorted(texts)))
+
+
+def is_number(text):
+    """Whether Python reads a number in it, though perhaps one that is not finite."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text  # Python reads 1_0 as 10
+
+
+def encode(table, path, header, rows):
+    """The rows as float32 `(rows, features)`.
+
+    Raises:
+        ValueError: a column is missing from the file, or a cell of a number's
+            column is no finite number.
+    """
+    wanted = [column for column in table.columns if column.kind != "ignored"]
+    if missing := [column.name for column in wanted if column.name not in header]:
+        raise ValueError(f"{path} lacks the columns {some(missing)}; the model takes {len(wanted)} columns")
+    known = {column.name for column in table.columns} | {table.target}
+    if extra := [name for name in header if name not in known]:
+        raise ValueError(f"{path} has the further columns {some(extra)}, which the model does not know; remove them")
+    features = []
+    for column in wanted:
+        place = header.index(column.name)
+        cells = [(line, row[place]) for line, row in rows]
+        if column.kind == "category":
+            codes = {text: code for code, text in enumerate(column.vocabulary, start=1)}
+            features.append([codes.get(text.strip(), 0) for _, text in cells])
+            continue
+        empty = [is_missing(text) for _, text in cells]
+        features.append(
+            [
+                column.fill if lacks else numbers(path, line, [text], [column.name], [column.name])[0]
+                for (line, text), lacks in zip(cells, empty, strict=True)
+            ]
+        )
+        if column.flagged:
+            features.append(empty)
+    return np.array(features, "float32").T
+
+
+def one_hot(rows, sizes):
+    """What `keras_mpelu.OneHotColumns` makes of the rows, by NumPy."""
+    columns = []
+    for column, size in zip(rows.T, sizes, strict=True):
+        columns += [column == code for code in range(size)] if size else [column]
+    return np.array(columns, "float32").T
+
+
+def read_rows(table, path):
+    """The rows of a file for a model, without need of the target."""
+    header, rows = read_csv(path)
+    return encode(table, path, header, rows)
