@@ -6,10 +6,10 @@ import pathlib
 import re
 
 from zoo.datasets import BUNDLED
-from zoo.datasets import UCI_TASKS
 from zoo.registry import list_models
 from zoo.registry import model_info
 from zoo.registry import unknown_name
+from zoo.uci import tasks
 
 # MPELU's own weights; anchored at our layer names because batch norm has a `beta` too.
 MPELU_WEIGHTS = r"_act\d*/(alpha|beta)$"
@@ -447,7 +447,7 @@ def _recipes():
             continue
         for name in (f"{arch}.{dataset}" for dataset in BUNDLED):
             table[name] = _tabular_untuned(name)
-        for name in (f"{arch}.uci-{task}" for task in UCI_TASKS):
+        for name in (f"{arch}.uci-{task}" for task in tasks()):
             table[name] = _uci(name)
     for (depth, dataset), choice in TABULAR.items():
         name = f"snn_mlp{depth}.{dataset}"
