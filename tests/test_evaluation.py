@@ -11,6 +11,7 @@ from zoo.datasets import Dataset
 from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
 from zoo.evaluation import top1_by_superclass
+from zoo.prediction import predict_files
 
 
 def data_set(x, y, classes):
@@ -75,6 +76,57 @@ def test_data_that_do_not_fit_are_refused():
         zoo.evaluate(model, data_set(x, np.full(5, 7), 8))
     with pytest.raises(ValueError, match=r"takes inputs of shape \(6,\); made has \(4,\)"):
         zoo.evaluate(model, data_set(x[:, :4], np.zeros(5, int), 3))
+    with pytest.raises(ValueError, match="label -1; labels count from 0"):
+        zoo.evaluate(model, data_set(x, np.array([0, 1, 2, -1, 0]), 3))
+    with pytest.raises(ValueError, match="take the argmax"):
+        zoo.evaluate(model, data_set(x, np.eye(5, 3, dtype=int), 3))
+    with pytest.raises(ValueError, match="one label for each"):
+        zoo.evaluate(model, data_set(x, np.zeros(4, int), 3))
+    with pytest.raises(ValueError, match="of one or more rows"):
+        zoo.evaluate(model, data_set(x[:0], np.zeros(0, int), 3))
+    with pytest.raises(ValueError, match="not finite numbers"):
+        zoo.evaluate(model, data_set(np.full((5, 6), np.nan, "float32"), np.zeros(5, int), 3))
+
+
+def test_images_of_another_size_are_refused():
+    """Keras's own `predict` takes them on JAX, where it does not look at the shape of the input."""
+    model = zoo.create_model("relu_resnet20", depth=8)
+    with pytest.raises(ValueError, match=r"takes inputs of shape \(32, 32, 3\); made has \(28, 28, 3\)"):
+        zoo.evaluate(model, data_set(np.zeros((2, 28, 28, 3), "uint8"), np.zeros(2, int), 100))
+
+
+def test_a_softmax_layer_gives_probabilities():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,))
+    logits = keras.layers.Dense(4, name="last")(inputs)
+    model = keras.Model(inputs, keras.layers.Softmax()(logits))
+    x, y = np.random.default_rng(0).normal(size=(50, 6)).astype("float32"), np.arange(50) % 4
+    expected = zoo.evaluate(keras.Model(inputs, logits), data_set(x, y, 4))
+    assert zoo.evaluate(model, data_set(x, y, 4)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("units, activation", [(1, "sigmoid"), (1, None), (3, "sigmoid"), (3, "relu")])
+def test_what_is_no_classifier_is_refused(units, activation, tmp_path, capsys):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(units, activation)(inputs))
+    with pytest.raises(ValueError, match="expected softmax or logits of two or more classes"):
+        zoo.evaluate(model, data_set(np.zeros((5, 6), "float32"), np.zeros(5, int), 1))
+    folder = zoo.save_model(model, tmp_path / "folder")
+    loaded = zoo.load_model(str(folder))  # it is as usable
+    assert "not compiled" in capsys.readouterr().err and not loaded.compiled
+    header = ",".join(f"column {number}" for number in range(6))
+    np.savetxt(tmp_path / "rows.csv", np.ones((2, 6)), delimiter=",", header=header, comments="")
+    with pytest.raises(ValueError, match="expected softmax or logits"):
+        predict_files(str(folder), [tmp_path / "rows.csv"])
+
+
+def test_another_activation_than_softmax_is_no_classifier():
+    with pytest.raises(ValueError, match="'softmax', or None for logits; received 'sigmoid'"):
+        zoo.load_model("snn_mlp2.wine", classifier_activation="sigmoid")
+
+
+def test_numpys_integers_are_numbers_of_classes(capsys):
+    assert zoo.load_model("snn_mlp2.wine", num_classes=np.arange(5).max() + 1).output_shape == (None, 5)
 
 
 def test_top5_of_a_very_confident_model():

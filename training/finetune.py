@@ -8,6 +8,7 @@ import numpy as np
 from training.finetune_table import finetune_table
 from training.own_data import check_writable
 from training.own_data import hold_out
+from training.own_data import loadable
 from training.own_data import read_image_folders
 from training.own_data import read_labelled_csv
 from zoo.evaluation import evaluate
@@ -117,7 +118,7 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     details = {
         "name": out.name,
         "base_model": name,
-        "data": {"name": str(data), "train_rows": len(dataset.x_train), "test_rows": len(dataset.x_test)},
+        "data": {"source": str(data), "train_rows": len(dataset.x_train), "test_rows": len(dataset.x_test)},
         "class_names": list(class_names),
         "feature_names": list(columns),
         "results": {**figures, "epochs": epochs, "seeds": [seed]},
@@ -125,7 +126,7 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     save_model(model, out, details=details)
     print(
         f"{out}: top-1 {100 * figures['top1']:.2f} % on {figures['rows']} held-out rows of {len(class_names)} classes "
-        f"({len(dataset.x_train)} for training); load it with zoo.load_model({str(out)!r})"
+        f"({len(dataset.x_train)} for training); load it with zoo.load_model({loadable(out)!r})"
     )
     return figures
 

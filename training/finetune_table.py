@@ -10,6 +10,7 @@ import numpy as np
 
 from training.own_data import hold_out
 from training.own_data import labels_of
+from training.own_data import loadable
 from training.own_data import numbers_of
 from zoo import tables
 from zoo.card import short_card
@@ -193,7 +194,7 @@ class _Fit:
             "name": self.out.name,
             "base_model": self.arch,
             "task": "classification" if self.classes else "regression",
-            "data": {"name": str(self.data), "train_rows": len(self.train), "test_rows": len(self.held)},
+            "data": {"source": str(self.data), "train_rows": len(self.train), "test_rows": len(self.held)},
             "table": self.table.to_json(),
             "class_names": list(self.classes),
             "feature_names": self.table.feature_names(),
@@ -212,8 +213,8 @@ class _Fit:
         kind = f"of {len(self.classes)} classes" if self.classes else f"of {self.table.target!r}"
         print(
             f"{self.out}: {what} on {figures['rows']} held-out rows {kind} ({len(self.train)} for training, "
-            f"{len(self.stop)} for early stopping); load it with zoo.load_model({str(self.out)!r}), or give the raw "
-            f"table to `python -m zoo predict {self.out} FILE.csv`"
+            f"{len(self.stop)} for early stopping); load it with zoo.load_model({loadable(self.out)!r}), or give the "
+            f"raw table to `python -m zoo predict {loadable(self.out)} FILE.csv`"
         )
 
 

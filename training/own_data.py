@@ -54,6 +54,11 @@ def check_writable(out):
         raise PermissionError(f"no permission to write in {nearest}; give another --out")
 
 
+def loadable(folder):
+    """The path as `zoo.load_model` takes it for one, also where it is called like a published model."""
+    return str(folder) if os.sep in str(folder) else os.path.join(os.curdir, folder)
+
+
 def read_image_folders(folder, shape):
     """All images under class folders, as uint8 (N, *shape), labels and class names (sorted)."""
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

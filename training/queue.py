@@ -65,7 +65,7 @@ def train_queue(args):
             failed.append(arguments[0])
             print(f"queue: {arguments[0]} failed with exit status {status}; going on", flush=True)
     if failed:
-        raise RuntimeError(f"{len(failed)} of the queue's runs failed: {', '.join(failed)}; their messages are above")
+        raise ValueError(f"{len(failed)} of the queue's runs failed: {', '.join(failed)}; their messages are above")
     print("queue: nothing left to run", flush=True)
 
 

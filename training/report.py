@@ -76,15 +76,19 @@ def finetuning_sentence(measured):
     accuracy = {
         arm: [float(row["test_accuracy"]) for row in rows if row["arm"] == arm] for arm in ("pretrained", "scratch")
     }
-    means = {arm: f"{100 * sum(values) / len(values):.1f} %" for arm, values in accuracy.items()}
+    means = {}
+    for arm, values in accuracy.items():
+        mean, spread = mean_and_spread(values)
+        means[arm] = f"{100 * mean:.1f} +- {100 * spread:.1f} %"
     first = rows[0]
     return "\n".join(
         (
             f"Fine-tuning `{first['model']}` on {first['images']} images of rendered digits, which it has never seen,",
             f"gives {means['pretrained']} on {first['test_rows']} test rows; the same network from scratch",
             f"{means['scratch']} (means of {len(accuracy['scratch'])} seeds, {first['epochs']} epochs, each arm at the "
-            "best of five learning rates by a validation",
-            "split; `python -m training benchmark finetuning`, `results/finetuning.csv`).",
+            "best of five learning rates by another",
+            f"{first['images']} images, of equals the lowest; `python -m training benchmark finetuning`, "
+            "`results/finetuning.csv`).",
         )
     )
 

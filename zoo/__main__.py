@@ -147,15 +147,16 @@ def _predict(args):
 
 
 def _evaluate(args):
+    from zoo.card import known_dataset
     from zoo.datasets import load_dataset
     from zoo.evaluation import check_same_data
     from zoo.evaluation import evaluate
     from zoo.prediction import details_of
     from zoo.pretrained import load_model
 
-    name = args.dataset or details_of(args.name).get("data", {}).get("name")
+    name = args.dataset or known_dataset(details_of(args.name))
     if not name:
-        raise ValueError(f"{args.name} does not say which data set it is for; give one with --dataset")
+        raise ValueError(f"{args.name} was trained on no data set that has a name here; give one with --dataset")
     dataset = load_dataset(name, args.data_dir)
     check_same_data(details_of(args.name), dataset)
     figures = evaluate(load_model(args.name, compile=False), dataset, progress=sys.stderr.isatty() and not args.json)

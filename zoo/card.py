@@ -1,6 +1,5 @@
 """Model cards: the head that the Hub reads, and the short card of anyone's saved model."""
 
-import pathlib
 import statistics
 
 from zoo.datasets import CIFAR
@@ -26,6 +25,12 @@ def dataset_in_words(name):
     return DATASETS.get(name, f"{name.removeprefix('uci/')} (UCI, the SNN authors' files)" if "uci/" in name else name)
 
 
+def known_dataset(details):
+    """Name of the data set of ours that a model was trained on; `None` for one's own rows, however they are called."""
+    data = details.get("data", {})
+    return data.get("name") if "sha256" in data and "source" not in data else None
+
+
 def card_head(details, name, tags=(), license=None):
     """The YAML head of a card, between its lines of dashes.
 
@@ -38,7 +43,7 @@ def card_head(details, name, tags=(), license=None):
     """
     from huggingface_hub import ModelCardData
 
-    dataset = details.get("data", {}).get("name")
+    dataset = known_dataset(details)
     results = eval_results(details)
     base = details.get("base_model")
     if base in read_index()["models"]:
@@ -66,20 +71,21 @@ def eval_results(details):
     """The figures as huggingface_hub's `EvalResult`s: the published seed, and the mean of several.
 
     A data set of the Hub is named by its id, configuration and revision; any
-    other by our own name, since the Hub's format wants one.
+    other by our own name, and one's own rows as such, since the Hub's format
+    wants a name.
     """
     from huggingface_hub import EvalResult
 
-    results, dataset = details.get("results", {}), details.get("data", {}).get("name")
-    if "top1" not in results or not dataset:
+    results, dataset = details.get("results", {}), known_dataset(details)
+    if "top1" not in results or not details.get("data"):
         return []
     facts = CIFAR.get(dataset)
     where = {
         "task_type": f"{_kind(details)}-classification",
-        "dataset_type": facts.repo if facts else pathlib.PurePath(dataset).name,
-        "dataset_name": dataset_in_words(dataset) if dataset in DATASETS or "uci/" in dataset else "own data",
+        "dataset_type": facts.repo if facts else dataset or "own-data",
+        "dataset_name": dataset_in_words(dataset) if dataset else "own data",
         "dataset_config": dataset if facts else None,
-        "dataset_split": "test" if "sha256" in details["data"] else "validation",
+        "dataset_split": "test" if dataset else "validation",
         "dataset_revision": facts.revision if facts else None,
         "metric_type": "accuracy",
     }

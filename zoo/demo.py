@@ -1,5 +1,7 @@
 """The demonstration: load by name, evaluate, fine-tune, on real data that is at hand offline."""
 
+import importlib.util
+import os
 import pathlib
 import time
 
@@ -36,6 +38,10 @@ def demo(picture="zoo_demo.png"):
         raise FileNotFoundError(
             f"no folder {str(picture.absolute().parent)!r} for the picture; make it, or give another --out"
         )
+    if picture.suffix.lower() != ".png" or picture.is_dir() or not os.access(picture.absolute().parent, os.W_OK):
+        raise ValueError(f"--out is the path of a PNG file in a folder that may be written; received {str(picture)!r}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("the picture needs matplotlib")
     rows = []
 
     for name in list_models("snn_*", pretrained=True):
@@ -50,10 +56,10 @@ def demo(picture="zoo_demo.png"):
         for name in list_models("*_resnet20.cifar100", pretrained=True):
             rows.append(("evaluate", name, "cifar100, test images", evaluate(name, cifar)["top1"]))
 
-    _draw(picture, arms, model, digits)
     print(f"\n{'what':<10} {'model':<28} {'data':<36} {'accuracy':>8}")
     for what, name, data, accuracy in rows:
         print(f"{what:<10} {name:<28} {data:<36} {100 * accuracy:>6.2f} %")
+    _draw(picture, arms, model, digits)
     print(f"\nmeasured just now in {time.monotonic() - started:.0f} s; picture: {picture.resolve()}")
     return rows
 

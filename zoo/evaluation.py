@@ -1,9 +1,12 @@
 """Accuracy, loss and calibration of a model on the test rows of a data set."""
 
+import os
+
 import numpy as np
 
 from zoo.datasets import CIFAR100_SUPERCLASSES
 from zoo.datasets import load_dataset
+from zoo.pretrained import check_classifier
 from zoo.pretrained import ends_in_softmax
 from zoo.pretrained import load_model
 from zoo.pretrained import predict
@@ -16,8 +19,8 @@ def evaluate(model, dataset, batch_size=256, progress=False):
     """Runs a model on the test rows of a data set.
 
     Args:
-        model: A `keras.Model` that ends in softmax or in logits, or a name for
-            `zoo.load_model`.
+        model: A `keras.Model` that ends in softmax or in logits, or what
+            `zoo.load_model` takes: a name, a folder, an address on the Hub.
         dataset: A `Dataset`, or a name for `zoo.load_dataset`.
         batch_size: Rows at a time.
         progress: Whether to show a progress bar.
@@ -40,7 +43,7 @@ def evaluate(model, dataset, batch_size=256, progress=False):
 
     - [Guo et al., 2017](https://arxiv.org/abs/1706.04599) for `ece`
     """
-    model = load_model(model, compile=False) if isinstance(model, str) else model
+    model = load_model(model, compile=False) if isinstance(model, str | os.PathLike) else model
     dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
     check_fit(model, dataset)
     # By the logits: float32 softmax outputs run out of digits for the unlikely classes, where top-5 is decided.
@@ -60,16 +63,27 @@ def check_same_data(details, dataset):
 
 
 def check_fit(model, dataset):
-    """Raises ValueError where a data set cannot be a model's: shape, dtype or labels."""
+    """Raises ValueError where a data set cannot be a model's: shape, dtype, values or labels."""
+    check_classifier(model)
     if dataset.x_test.dtype.kind not in "fiu" or dataset.y_test.dtype.kind not in "iu":
         raise ValueError(
             f"{dataset.name} has inputs of dtype {dataset.x_test.dtype} and labels of {dataset.y_test.dtype}; expected "
             "numbers and integers"
         )
+    if dataset.y_test.ndim != 1 or not len(dataset.x_test) == len(dataset.y_test) > 0:
+        raise ValueError(
+            f"{dataset.name} has test inputs of shape {dataset.x_test.shape} and labels of {dataset.y_test.shape}; "
+            "expected one label for each of one or more rows (of one-hot vectors take the argmax)"
+        )
     expected, received = model.input_shape[1:], dataset.x_test.shape[1:]
-    if expected != received:
+    if len(expected) != len(received) or any(e not in (None, r) for e, r in zip(expected, received, strict=True)):
         raise ValueError(f"{model.name} takes inputs of shape {expected}; {dataset.name} has {received}")
-    if (highest := int(dataset.y_test.max())) >= model.output_shape[-1]:
+    if not np.isfinite(dataset.x_test).all():
+        raise ValueError(f"{dataset.name} has inputs that are not finite numbers; fill or drop these rows")
+    lowest, highest = int(dataset.y_test.min()), int(dataset.y_test.max())
+    if lowest < 0:
+        raise ValueError(f"{dataset.name} has label {lowest}; labels count from 0; shift them, or drop what has none")
+    if highest >= model.output_shape[-1]:
         raise ValueError(
             f"{model.name} knows the classes 0 to {model.output_shape[-1] - 1}; {dataset.name} has label {highest}; "
             f"load the model with num_classes={highest + 1} and train it"

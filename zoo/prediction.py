@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 
 from zoo.evaluation import log_probabilities
+from zoo.pretrained import check_classifier
 from zoo.pretrained import ends_in_softmax
 from zoo.pretrained import find_folder
 from zoo.pretrained import load_model
@@ -52,6 +53,7 @@ def predict_files(name, files):
     outputs = predict(model, np.concatenate(inputs))
     if details.get("task") == "regression":
         return [{"input": label, "value": float(value)} for label, value in zip(labels, outputs[:, 0], strict=True)]
+    check_classifier(model)
     probabilities = np.exp(log_probabilities(outputs, ends_in_softmax(model)))
     classes = details.get("class_names") or [str(number) for number in range(probabilities.shape[1])]
     best = np.argsort(-probabilities, axis=1)[:, :5]

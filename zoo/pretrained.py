@@ -9,6 +9,7 @@ Keras reads it (zoo/safety.py).
 
 import contextlib
 import json
+import numbers
 import os
 import pathlib
 import shutil
@@ -79,7 +80,8 @@ def load_model(
             For a published name it skips the bundled folder, and its files must
             be those pinned here all the same.
         compile: Whether to compile for fine-tuning: sparse cross-entropy,
-            accuracy and Adam with a rate of 1e-3.
+            accuracy and Adam with a rate of 1e-3. (A model that does not end
+            in softmax or logits is left as it is, and a line on stderr says so.)
 
     Returns:
         A functional `keras.Model`.
@@ -113,7 +115,10 @@ def load_model(
         return functional_model(_inputs(model), outputs, f"{model.name}_features")
     model = _with_head(model, num_classes, classifier_activation)
     if compile:
-        compile_for_finetuning(model)
+        try:
+            compile_for_finetuning(model)
+        except ValueError as error:  # anyone's model may be something else, and is as usable without
+            print(f"not compiled: {error}", file=sys.stderr)
     return model
 
 
@@ -122,6 +127,7 @@ def compile_for_finetuning(model, learning_rate=FINETUNING_RATE):
     if isinstance(model.layers[-1], keras.layers.Rescaling):  # behind the standardised number: `training.finetune`
         model.compile(keras.optimizers.Adam(learning_rate), "mean_squared_error", metrics=["mean_absolute_error"])
         return
+    check_classifier(model)
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(model)),
@@ -131,7 +137,21 @@ def compile_for_finetuning(model, learning_rate=FINETUNING_RATE):
 
 def ends_in_softmax(model):
     """Whether the outputs are probabilities (else they are logits)."""
-    return getattr(model.layers[-1], "activation", None) is keras.activations.softmax
+    last = model.layers[-1]
+    return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
+
+
+def check_classifier(model):
+    """Raises ValueError unless the outputs are the probabilities or the logits of two or more classes."""
+    activation = getattr(model.layers[-1], "activation", None)
+    activation = getattr(activation, "__name__", activation)
+    shape = model.output_shape
+    of_classes = isinstance(shape, tuple) and len(shape) == 2 and shape[-1] >= 2
+    if not of_classes or activation not in ("softmax", "linear", None):
+        raise ValueError(
+            f"{model.name} has outputs of shape {shape} from activation {activation}; expected softmax or logits of "
+            "two or more classes, (batch, classes); predict with model.predict, and compile it for its own loss"
+        )
 
 
 def with_logits(model):
@@ -175,14 +195,17 @@ def head_layers(model):
 
 def _with_head(model, num_classes, classifier_activation):
     """The model with the asked head: its own, or a new one for other classes or another activation."""
+    if classifier_activation not in (OWN, "softmax", None):
+        raise ValueError(f"classifier_activation is 'softmax', or None for logits; received {classifier_activation!r}")
     if num_classes is None and classifier_activation == OWN:
         return model
     head = head_layers(model)
     own_classes = model.output_shape[-1]
     if num_classes is None:
         num_classes = own_classes
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+    if isinstance(num_classes, bool) or not isinstance(num_classes, numbers.Integral) or num_classes < 1:
         raise ValueError(f"num_classes is an integer of 1 or more; received {num_classes!r}")
+    num_classes = int(num_classes)  # NumPy's integers are none to Keras
     outputs = head[0].input
     new = []
     for layer in head:
