@@ -120,9 +120,14 @@ def test_evaluate_prints_what_the_function_returns(capsys):
 
 
 def test_finetune_on_a_folder_of_class_folders(digit_folders, tmp_path, capsys):
-    out = tmp_path / "mine"
-    assert training_command("finetune", IMAGES, "--data", digit_folders, "--out", out, "--epochs", 15) == 0
+    out, own = tmp_path / "mine", tmp_path / "cifar100"
+    own.symlink_to(digit_folders)  # called like a data set of ours, which it is not
+    assert training_command("finetune", IMAGES, "--data", own, "--out", out, "--epochs", 15) == 0
     assert "held-out rows of 3 classes" in capsys.readouterr().out
+    card = (out / "README.md").read_text()
+    assert "own data" in card and "CIFAR-100" not in card and "uoft-cs" not in card
+    assert zoo_command("evaluate", out) == 1
+    assert "was trained on no data set that has a name here; give one with --dataset" in capsys.readouterr().err
     model = zoo.load_model(str(out))
     assert model.output_shape == (None, 3)
     assert zoo_command("predict", out, digit_folders / "digit 1" / "0.png") == 0
@@ -205,6 +210,7 @@ def bad_inputs(tmp_path, write, header, rows):
     yield ("predict", TABLE, tmp_path / "binary.csv"), "is not a CSV text file"
     yield ("predict", tmp_path / "not_a_model", tmp_path / "whole.png"), "has no config.json"
     yield ("demo", "--out", tmp_path / "no" / "such" / "picture.png"), "no folder"
+    yield ("demo", "--out", tmp_path / "picture.gif"), "the path of a PNG file"
     yield ("train", "mpelu_resnet21.cifar100"), "mpelu_resnet20.cifar100"
     for name in ("cats", "dogs"):  # one of the four pictures is damaged
         (tmp_path / "pets" / name).mkdir(parents=True)
@@ -256,6 +262,11 @@ def test_no_write_permission_is_one_clear_line(tmp_path, wine_csv, capsys, monke
     assert training_command("finetune", TABLE, "--data", path, "--out", tmp_path / "out") == 1
     assert "no permission to write" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    assert training_command("train", TABLE, "--out", tmp_path / "out") == 1
+    assert "no permission to write" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert zoo_command("demo", "--out", tmp_path / "picture.png") == 1
+    assert "a folder that may be written" in capsys.readouterr().err
 
 
 def test_a_diverged_fine_tuning_says_so(tmp_path, wine_csv, capsys):
@@ -293,3 +304,20 @@ def test_the_demo_measures_and_draws(tmp_path, capsys, monkeypatch):
     assert "fine-tune" in printed and "snn_mlp4.digits" in printed
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.width > 800
+
+
+def test_a_failed_run_of_the_queue_is_one_clear_line(tmp_path, capsys, monkeypatch):
+    row = f"| one | `python -m training train {TABLE}` | 1 min | to do |"
+    (tmp_path / "QUEUE.md").write_text(f"| run | command | estimate | state |\n|---|---|---|---|\n{row}\n")
+    monkeypatch.setattr("training.queue._run", lambda command: 1)
+    assert training_command("train", "--queue", tmp_path / "QUEUE.md", "--out", tmp_path / "runs") == 1
+    error = capsys.readouterr().err.strip().splitlines()
+    assert error[-1] == f"error: 1 of the queue's runs failed: {TABLE}; their messages are above"
+
+
+def test_what_is_called_like_a_published_model_is_named_by_its_path(tmp_path, wine_csv, capsys, monkeypatch):
+    write, header, rows, data = wine_csv
+    path = write(["label", *header], [[label, *row] for label, row in zip(data.y_test, rows, strict=True)])
+    monkeypatch.chdir(tmp_path)
+    assert training_command("finetune", TABLE, "--data", path, "--out", TABLE, "--epochs", 1) == 0
+    assert f"zoo.load_model('./{TABLE}')" in capsys.readouterr().out
