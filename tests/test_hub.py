@@ -786,4 +786,139 @@ def test_mutations_that_no_sum_can_see_end_in_one_line_or_a_whole_model(tmp_path
     assert file == "metadata.json" or refused >= count / 10
 
 
+@pytest.fixture
+def wine_rows(tmp_path):
+    """Two rows of wine as a CSV."""
+    data = zoo.load_dataset("wine")
+    lines = [",".join(data.feature_names), *(",".join(map(str, row)) for row in data.x_test[:2])]
+    (tmp_path / "wine.csv").write_text("\n".join(lines))
+    return tmp_path / "wine.csv"
+
+
+@pytest.fixture
+def loaded_once(tmp_path, monkeypatch):
+    """A folder of one's own whose weights are read once, for tests of recipe.json alone."""
+    folder = foreign_folder(tmp_path)
+    model = zoo.load_model(folder, compile=False)
+    monkeypatch.setattr("zoo.prediction.load_folder", lambda *_, **__: model)
+    return folder
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def test_mutations_of_recipe_json_that_no_sum_can_see_end_in_one_line_or_in_predictions(loaded_once, wine_rows, count):
+    from zoo.evaluation import check_same_data
+    from zoo.prediction import load_with_details
+    from zoo.prediction import predict_files
+
+    original = (loaded_once / "recipe.json").read_bytes()
+    expected = predict_files(loaded_once, [wine_rows])
+    probabilities = [[probability for _, probability in row["top5"]] for row in expected]
+    rng = random.Random(count)
+    refused = 0
+    for number in range(count):
+        (loaded_once / "recipe.json").write_bytes(mutated(original, number, rng))
+        try:
+            rows = predict_files(loaded_once, [wine_rows])
+            check_same_data(load_with_details(loaded_once)[1], zoo.load_dataset("wine"))
+        except ValueError as error:
+            refused += 1
+            assert "\n" not in str(error)
+        else:
+            assert [[probability for _, probability in row["top5"]] for row in rows] == probabilities
+            assert json.loads(json.dumps(rows)) == [{**row, "top5": list(map(list, row["top5"]))} for row in rows]
+    assert refused >= count / 4  # those cut short, at the least
+
+
+COLUMN = {"name": "a", "kind": "number", "vocabulary": [], "fill": 0.0, "flagged": False, "reason": ""}
+
+
+def table_of(change, count=13):
+    return {"table": {"target": "y", "columns": [{**COLUMN, "name": f"x{k}", **change} for k in range(count)]}}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is not JSON in UTF-8"),
+        ("[" * 10**5, "is not JSON in UTF-8"),
+        ("9" * 5000, "is not JSON in UTF-8"),
+        ("[]", "expected an object, received a list"),
+        ("null", "expected an object, received null"),
+        ({"class_names": ["a"]}, "class_names has 1 names, but snn_mlp2 has 3 outputs"),
+        ({"class_names": 3}, "expected a list of names as class_names"),
+        ({"class_names": ["a", "b", ["c"]]}, "expected a list of names as class_names"),
+        ({"class_names": [True, False, True]}, "expected a list of names as class_names"),
+        ({"feature_names": ["x"]}, "feature_names has 1 columns, but snn_mlp2 takes inputs of shape .13,"),
+        ({"feature_names": ["x"] * 13}, "expected a list of different texts as feature_names"),
+        ({"feature_names": "abcdefghijklm"}, "expected a list of different texts as feature_names"),
+        ({"data": "x"}, "expected an object as data, received a text"),
+        ({"data": {"name": 3}}, "expected a text as name of data, received a number"),
+        ({"data": {"name": "wine", "sha256": []}}, "expected a text as sha256 of data, received a list"),
+        ({"name": {}}, "expected a text as name, received an object"),
+        ({"task": "ranking"}, "expected one of classification, regression as task, received 'ranking'"),
+        ({"table": {"columns": 3, "target": "y"}}, "table is not one that `python -m training finetune` writes"),
+        ({"table": {"columns": [{}], "target": "y"}}, "table is not one that"),
+        ({"table": []}, "expected an object as table"),
+        (table_of({}, 12), "table has 12 columns, but snn_mlp2 takes inputs of shape .13,"),
+        (table_of({"name": "x"}), "table has two columns of one name"),
+        (table_of({"kind": "date"}), "table has a column that is none"),
+        (table_of({"kind": "category", "flagged": True}), "table has a column that is none"),
+        (table_of({"vocabulary": [1]}), "table has a column that is none"),
+        (table_of({"fill": 1e400}), "expected a finite number in place of missing ones"),
+    ],
+)
+def test_a_recipe_that_is_none_is_one_line_that_names_the_file(loaded_once, wine_rows, capsys, content, words):
+    from zoo.__main__ import main
+
+    (loaded_once / "recipe.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    for command in (["predict", str(loaded_once), str(wine_rows)], ["evaluate", str(loaded_once)]):
+        assert main(command) == 1
+        printed = capsys.readouterr()
+        assert printed.out == "" and len(printed.err.splitlines()) == 1
+        assert re.search(f"^error: .*recipe.json: {words}", printed.err) or f"recipe.json {words}" in printed.err
+
+
+def test_what_recipe_json_leaves_out_or_calls_otherwise_is_no_fault(loaded_once, wine_rows):
+    from zoo.evaluation import check_same_data
+    from zoo.prediction import load_with_details
+    from zoo.prediction import predict_files
+
+    classes, columns = ["a", "b", "c"], zoo.load_dataset("wine").feature_names
+    for content, expected in (
+        ({"class_names": [7, 8, 9], "feature_names": columns, "data": None}, {"7", "8", "9"}),
+        ({"class_names": classes, **table_of({})}, set(classes)),
+        ({"class_names": None, "table": None, "feature_names": columns}, {"0", "1", "2"}),
+    ):
+        (loaded_once / "recipe.json").write_text(json.dumps(content))
+        if "table" in content and content["table"]:
+            text = wine_rows.read_text().splitlines()
+            wine_rows.with_name("x.csv").write_text("\n".join([",".join(f"x{k}" for k in range(13)), *text[1:]]))
+            rows = predict_files(loaded_once, [wine_rows.with_name("x.csv")])
+        else:
+            rows = predict_files(loaded_once, [wine_rows])
+        assert {name for row in rows for name, _ in row["top5"]} == expected
+    (loaded_once / "recipe.json").write_text(json.dumps({"data": {"name": "wine", "sha256": "0"}}))
+    with pytest.raises(ValueError, match="wine is not split as it was for foreign: sha256"):
+        check_same_data(load_with_details(loaded_once)[1], zoo.load_dataset("wine"))
+
+
+def test_names_and_weights_are_of_one_commit_though_the_branch_moves(hub, wine_rows):
+    from zoo.prediction import predict_files
+
+    def named(*names):
+        details = json.loads(files_of(SMALL)["recipe.json"])
+        return {**files_of(SMALL), "recipe.json": json.dumps({**details, "class_names": names}).encode()}
+
+    hub.commit(FOREIGN.repository, named("a", "b", "c"))
+
+    def move(request):  # as soon as the first load has fetched the last of its files
+        hub.commit(FOREIGN.repository, named("x", "y", "z"))
+        return False
+
+    hub.fault = once("GET", "recipe.json", move)
+    rows = predict_files(f"hf://{FOREIGN.repository}", [wine_rows])
+    assert {name for row in rows for name, _ in row["top5"]} == {"a", "b", "c"}
+    assert len(hub.repositories[FOREIGN.repository]["commits"]) == 3  # the branch did move
+
+
 NEEDED = ("config.json", "metadata.json", WEIGHTS, "recipe.json")

@@ -11,12 +11,13 @@ from training.own_data import hold_out
 from training.own_data import loadable
 from training.own_data import read_image_folders
 from training.own_data import read_labelled_csv
+from zoo.details import read_details
 from zoo.evaluation import evaluate
-from zoo.prediction import details_of
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
+from zoo.pretrained import find_folder
 from zoo.pretrained import head_layers
-from zoo.pretrained import load_model
+from zoo.pretrained import load_folder
 from zoo.pretrained import save_model
 from zoo.registry import list_models
 
@@ -75,13 +76,13 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     keras.utils.set_random_seed(seed)
     if name in list_models():
         raise ValueError(f"{name!r} has no weights to fine-tune; `python -m zoo list --pretrained` shows those that do")
-    known = details_of(name)
+    folder, pin = find_folder(name)  # once, so that the names and the weights are of one version
+    body = load_folder(folder, pin, compile=False)
+    known = read_details(folder, body)
     if "table" in known:
-        raise ValueError(
-            f"{name!r} was made of a table of one's own; give its architecture, {known['base_model']!r}, to train anew"
-        )
+        arch = known.get("base_model", "snn_mlp4")
+        raise ValueError(f"{name!r} was made of a table of one's own; give its architecture, {arch!r}, to train anew")
     if data.is_dir():
-        body = load_model(name, compile=False)
         if len(body.input_shape) != 4:
             raise ValueError(
                 f"{name!r} takes the columns of a table; {data} is a folder: give a CSV, or an image model"
@@ -102,7 +103,7 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
         class_names = tuple(known["class_names"])
     dataset = hold_out(x, y, class_names, columns, validation, seed)
 
-    model = load_model(name, num_classes=len(class_names), compile=False)
+    model = load_folder(folder, pin, num_classes=len(class_names), compile=False)
     if not same_classes and len(class_names) == len(known.get("class_names", [])):
         _reinitialise_head(model)
     compile_for_finetuning(model, learning_rate)

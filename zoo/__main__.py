@@ -151,15 +151,15 @@ def _evaluate(args):
     from zoo.datasets import load_dataset
     from zoo.evaluation import check_same_data
     from zoo.evaluation import evaluate
-    from zoo.prediction import details_of
-    from zoo.pretrained import load_model
+    from zoo.prediction import load_with_details
 
-    name = args.dataset or known_dataset(details_of(args.name))
+    model, details = load_with_details(args.name)
+    name = args.dataset or known_dataset(details)
     if not name:
         raise ValueError(f"{args.name} was trained on no data set that has a name here; give one with --dataset")
     dataset = load_dataset(name, args.data_dir)
-    check_same_data(details_of(args.name), dataset)
-    figures = evaluate(load_model(args.name, compile=False), dataset, progress=sys.stderr.isatty() and not args.json)
+    check_same_data(details, dataset)
+    figures = evaluate(model, dataset, progress=sys.stderr.isatty() and not args.json)
     if args.json:
         print(json.dumps({"name": args.name, "dataset": name, **figures}))
         return

@@ -1,23 +1,24 @@
 """Predictions for files: images of any size, and the rows of a CSV."""
 
 import csv
-import json
 import pathlib
 
 import numpy as np
 
+from zoo.details import read_details
 from zoo.evaluation import log_probabilities
 from zoo.pretrained import check_classifier
 from zoo.pretrained import ends_in_softmax
 from zoo.pretrained import find_folder
-from zoo.pretrained import load_model
+from zoo.pretrained import load_folder
 from zoo.pretrained import predict
 
 
-def details_of(name):
-    """What recipe.json says of a model: class names, column names, data; empty if there is none."""
-    path = find_folder(name)[0] / "recipe.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+def load_with_details(name):
+    """A model, not compiled, and what recipe.json says of it (`zoo.details`), from one and the same folder."""
+    folder, pin = find_folder(name)
+    model = load_folder(folder, pin, compile=False)
+    return model, read_details(folder, model)
 
 
 def predict_files(name, files):
@@ -39,8 +40,7 @@ def predict_files(name, files):
         ValueError: a file is not what the model takes.
         OSError: a file cannot be read.
     """
-    model = load_model(name, compile=False)
-    details = details_of(name)
+    model, details = load_with_details(name)
     inputs, labels = [], []
     for file in files:
         if len(model.input_shape) == 4:

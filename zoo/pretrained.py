@@ -96,7 +96,11 @@ def load_model(
     >>> model.predict(np.zeros((1, 64)), verbose=0).shape
     (1, 10)
     """
-    folder, pin = find_folder(name, revision)
+    return load_folder(*find_folder(name, revision), num_classes, classifier_activation, features, compile)
+
+
+def load_folder(folder, pin=None, num_classes=None, classifier_activation=OWN, features=False, compile=True):
+    """`load_model` for what `find_folder` returned, so that what stands beside the weights is of the same version."""
     check_folder(folder, pin)
     try:
         if pin is None:  # else the files are known to the byte

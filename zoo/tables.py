@@ -16,16 +16,17 @@ from zoo.prediction import some
 
 MISSING = {"", "?", "na", "n/a", "nan", "null"}  # cells that say nothing, whatever their case
 MOST_CATEGORIES = 100  # different texts in a column; more are names or numbers gone wrong
+KINDS = ("number", "category", "ignored")
 MOST_COLUMNS = 10_000  # that the network sees, one-hot vectors included
 
 
 class Column(NamedTuple):
     """A column of the file.
 
-    `kind` is `"number"`, `"category"` or `"ignored"`. `vocabulary` holds the
-    texts of a category, which get the codes 1, 2, ...; 0 is a missing or an
-    unknown one. `fill` stands in place of a missing number; where `flagged`, a
-    further column says which numbers are missing.
+    `kind` is one of `KINDS`. `vocabulary` holds the texts of a category, which
+    get the codes 1, 2, ...; 0 is a missing or an unknown one. `fill` stands in
+    place of a missing number; where `flagged`, a further column says which
+    numbers are missing.
     """
 
     name: str
