@@ -590,6 +590,52 @@ def function_of(module, name):
     return change
 
 
+def named_as_a_class(module, name):
+    """A function that Keras would return for a class of its name, and call with the layer's outputs."""
+
+    def change(config):
+        first_dense(config)["config"]["activation"] = {
+            "class_name": name,
+            "module": module,
+            "config": {},
+            "registered_name": None,
+        }
+
+    return change
+
+
+def with_input(**settings):
+    def change(config):
+        config["config"]["layers"][0]["config"].update(settings)
+
+    return change
+
+
+def with_dense(**settings):
+    def change(config):
+        first_dense(config)["config"].update(settings)
+
+    return change
+
+
+def nested(depth):
+    """Models in models, each with nothing but the next."""
+
+    def change(config):
+        inner = dict(config)
+        for number in range(depth):
+            inner = {
+                "module": "keras",
+                "class_name": "Sequential",
+                "registered_name": None,
+                "config": {"name": f"m{number}", "layers": [inner]},
+            }
+        config.clear()
+        config.update(inner)
+
+    return change
+
+
 def numbers_as_text(config):
     first_dense(config)["config"]["activation"] = {
         "class_name": "__numpy__",
@@ -617,6 +663,29 @@ def code_among_numbers(config):
         (no_layers, None, "describes no model with layers, but a Sequential"),
         (function_of("keras.config", "disable_interactive_logging"), None, "names the function .* no part of a model"),
         (function_of("os", "system"), None, "names the class 'system' of os, which is not registered"),
+        (function_of("keras.activations", "relu.x"), None, "names the function 'relu.x' .* no part of a model"),
+        (named_as_a_class("keras.config", "set_floatx"), None, "'set_floatx' of keras.config, which is a function"),
+        (named_as_a_class("keras.utils", "set_random_seed"), None, "'set_random_seed' of keras.utils, which is a func"),
+        (named_as_a_class("keras.utils", "model_to_dot"), None, "'model_to_dot' of keras.utils, which is a function"),
+        (named_as_a_class("keras", "config.set_floatx"), None, "'config.set_floatx', expected a name without a dot"),
+        (named_as_a_class("keras", "layers.TorchModuleWrapper"), None, "expected a name without a dot"),
+        (named_as_a_class("keras.callbacks", "CSVLogger"), None, "'CSVLogger' of keras.callbacks, which is a type"),
+        (named_as_a_class("keras.nothing", "Dense"), None, "'Dense' of keras.nothing, which Keras does not have here"),
+        (with_input(batch_shape=[None, 10**9]), None, "batch_shape = 1000000000, more than"),
+        (
+            with_input(batch_shape=[None, 2**20]),
+            None,
+            "is not a model that Keras .*incompatible with the layer",
+        ),
+        (with_input(batch_shape="x"), None, "is not a model that Keras"),
+        (with_input(dtype="float33"), None, "is not a model that Keras .*float33"),
+        (with_input(dtype={"a": 1}), None, "is not a model that Keras"),
+        (with_dense(name="a/../../b"), None, "is not a model that Keras .*name"),
+        (with_dense(name=7), None, "is not a model that Keras"),
+        (with_dense(dtype="S1000000000"), None, "is not a model that Keras .*S1000000000"),
+        (with_dense(units=-5), None, "is not a model that Keras"),
+        (with_dense(kernel_constraint=[[]] * 9), None, "is not a model that Keras"),
+        (nested(40), None, "is not a model that Keras"),
         (numbers_as_text, None, "has an array of the type 'S1000000000', expected one of numbers"),
         (metric_of_a_square, None, "num_classes = 1000000, more than"),
         (code_among_numbers, None, "holds a Lambda, which would run code"),
@@ -697,6 +766,15 @@ def test_a_class_that_is_known_in_a_scope_only_loads_in_it(tmp_path):
     np.testing.assert_allclose(again.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
     with pytest.raises(ValueError, match="names the class 'Doubled' of test_hub, which is not registered"):
         zoo.load_model(folder)
+
+
+@pytest.mark.parametrize("content", ["[" * 10**6, '{"config":' * 10**5, "{" * 10**6 + "}" * 10**6, "1" * 10**6])
+def test_a_config_without_end_is_one_line(tmp_path, content):
+    folder = foreign_folder(tmp_path)
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="is not a model that Keras") as error:
+        zoo.load_model(folder)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000
 
 
 def test_an_untouched_foreign_folder_loads(tmp_path):

@@ -29,7 +29,6 @@ from zoo.hub import SUMS
 from zoo.hub import Address
 from zoo.hub import digest
 from zoo.hub import fetch
-from zoo.hub import first_line
 from zoo.hub import parse_address
 from zoo.hub import read_sums
 from zoo.hub import repository_of
@@ -111,7 +110,7 @@ def load_folder(folder, pin=None, num_classes=None, classifier_activation=OWN, f
         raise
     except Exception as error:  # a foreign or broken folder fails in Keras in any of a dozen ways
         version = keras.__version__
-        raise ValueError(f"{folder} is not a model that Keras {version} can load: {first_line(error)}") from error
+        raise ValueError(f"{folder} is not a model that Keras {version} can load: {words_of_keras(error)}") from error
     if features:
         outputs = head_layers(model)[0].input
         if len(outputs.shape) == 4:  # a network that classifies a map before it pools it
@@ -124,6 +123,12 @@ def load_folder(folder, pin=None, num_classes=None, classifier_activation=OWN, f
         except ValueError as error:  # anyone's model may be something else, and is as usable without
             print(f"not compiled: {error}", file=sys.stderr)
     return model
+
+
+def words_of_keras(error):
+    """Why Keras failed, in one line: the innermost cause, which it puts last, behind the whole config."""
+    words = " ".join(str(error).rpartition("Exception encountered: ")[2].split()) or type(error).__name__
+    return words if len(words) <= 300 else f"{words[:300]} ..."
 
 
 def compile_for_finetuning(model, learning_rate=FINETUNING_RATE):

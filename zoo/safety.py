@@ -7,6 +7,8 @@ holds, and classes to those that Keras has or that were registered.
 
 import collections
 import concurrent.futures
+import functools
+import importlib
 import json
 import math
 import threading
@@ -124,21 +126,58 @@ def _check_class(entry, path):
     name, module, registered = entry["class_name"], entry.get("module"), entry.get("registered_name")
     package, _, inside = str(module).partition(".")
     of_keras = module in (None, "builtins") or package in KERAS
+    if "." in name:  # Keras would look for a path below the module
+        raise Refused(f"{path} names the class {name[:80]!r}, expected a name without a dot; do not use this model")
     if name in CODE and of_keras:
         raise Refused(f"{path} holds a {name}, which would run code from the file; that is never allowed")
     if name in ("__numpy__", "__tensor__"):
         _check_array(entry, path)
     if name == "function":
         registered = entry.get("config")  # that is where Keras looks for its name
-        if package in KERAS and inside.partition(".")[0] not in FUNCTIONS:
+        if package in KERAS and (inside.partition(".")[0] not in FUNCTIONS or "." in str(registered)):
             raise Refused(f"{path} names the function {registered!r} of {module}, which is no part of a model")
-    if of_keras:
-        return  # left to Keras, which looks among its own
-    if not isinstance(registered, str) or keras.saving.get_registered_object(registered) is None:
+    custom = keras.saving.get_registered_object(registered) if isinstance(registered, str) else None
+    if custom is None and not of_keras:
         raise Refused(
             f"{path} names the class {registered or name!r} of {module}, which is not registered; import the package "
             "that defines it, then load again (`import keras_mpelu` for the layers of keras-mpelu)"
         )
+    if name != "function" and (custom is not None or package in KERAS):
+        _check_kind(custom or _of_keras(module, name), name, module, path)
+
+
+def _of_keras(module, name):
+    """What Keras's own module has by a name; `None` where there is no such module, or not here."""
+    try:
+        return vars(importlib.import_module(module)).get(name)
+    except Exception:  # a module of another backend's may fail in any way
+        return None
+
+
+def _check_kind(found, name, module, path):
+    """Keras calls `from_config` of a class and returns anything else as it is, to be called later with any argument."""
+    if not (isinstance(found, type) and issubclass(found, _kinds())):
+        what = f"is a {type(found).__name__}" if found is not None else "Keras does not have here"
+        raise Refused(f"{path} names the class {name!r} of {module}, which {what}; expected a part of a model")
+
+
+@functools.cache
+def _kinds():
+    """Classes whose like a config may name."""
+    return (
+        keras.Operation,  # layers and models too
+        keras.Loss,
+        keras.Metric,
+        keras.Optimizer,
+        keras.Initializer,
+        keras.Regularizer,
+        keras.DTypePolicy,
+        keras.Quantizer,
+        keras.constraints.Constraint,
+        keras.optimizers.schedules.LearningRateSchedule,
+        keras.quantizers.QuantizationConfig,
+        keras.random.SeedGenerator,
+    )
 
 
 def _check_array(entry, path):
