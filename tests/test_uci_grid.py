@@ -8,9 +8,12 @@ import keras
 import numpy as np
 import pytest
 
+import zoo
 from training import uci as grid
+from training import uci_export
 from training.__main__ import main
 from training.loop import Interrupted
+from zoo import datasets
 from zoo import uci
 
 SLICE = pathlib.Path(__file__).parents[1] / "results" / "uci" / "slice.json"
@@ -80,6 +83,31 @@ def test_a_kill_within_a_stack_costs_that_stack_only(small, monkeypatch):
     assert {row["task"] for row in rows_of(path)} == {"left"}
     grid.run(small, ["SNN"], **data)
     assert [row["task"] for row in rows_of(path)] == ["left", "left", "right", "right"]
+
+
+@on_jax
+def test_export_is_the_selected_network(small):
+    """On the folder of weights: the row of runs.csv, by zoo.evaluate on the authors' column."""
+    data = {"data_dir": small / "data"}
+    (small / "uci" / "runs.csv").write_text(",".join(grid.FIELDS) + "\n")
+    with pytest.raises(ValueError, match="has 0 of the 2 configurations"):
+        uci_export.run(small, ["left"], **data)
+    (small / "uci" / "runs.csv").unlink()
+    path = grid.run(small, ["SNN"], jobs=1, **data)
+    (small / "uci" / "paper.csv").write_text("# made up\ntask,SNN\nleft,0.5\nright,NA\n")
+    chosen = grid.select(rows_of(path))
+    home = uci_export.run(small, **data)
+    for task, theirs in (("left", "has 50.00 %"), ("right", "reports none")):
+        row = chosen["SNN", task, 0]
+        folder = home / f"snn_mlp2.uci-{task}"
+        model = zoo.load_model(str(folder))
+        figures = zoo.evaluate(model, datasets.load_dataset(f"uci/{task}", small / "data"))
+        assert figures["top1"] == pytest.approx(float(row["test_accuracy"]), abs=1e-6)
+        details = json.loads((folder / "recipe.json").read_text())
+        assert details["recipe"]["learning_rate"] == float(row["learning_rate"])
+        assert details["recipe"]["period"] == int(row["period"])
+        assert details["results"]["top1"] == pytest.approx(figures["top1"])
+        assert theirs in (folder / "README.md").read_text()
 
 
 def test_wrong_names_and_files(small):

@@ -17,6 +17,7 @@ UCI_BENCHMARKS = {
     "uci-classical": ("methods", "tasks", "seeds", "stop_after", "data_dir"),
     "uci-speed": ("methods", "tasks", "data_dir"),
     "uci-report": (),
+    "uci-export": ("tasks", "seeds", "data_dir"),
 }
 
 
@@ -75,7 +76,8 @@ def main(arguments=None):
     grid = benchmark.add_argument_group(
         "uci",
         "the paper's seven methods on the UCI tasks (uci), scikit-learn's (uci-classical), the report of both "
-        "(uci-report), and stacked training against model.fit (uci-speed); what was interrupted goes on",
+        "(uci-report), stacked training against model.fit (uci-speed), and the selected networks as folders of "
+        "weights (uci-export); what was interrupted goes on",
     )
     grid.add_argument("--methods", nargs="+", help="such as SNN BatchNorm (default: all of results/uci/slice.json)")
     grid.add_argument("--tasks", nargs="+", help="such as iris letter (default: all)")
@@ -204,6 +206,8 @@ def _uci_benchmark(what):
         from training.uci import run
     elif what == "uci-classical":
         from training.uci_classical import run
+    elif what == "uci-export":
+        from training.uci_export import run
     elif what == "uci-speed":
         from training.uci_speed import speed as run
     else:

@@ -125,7 +125,7 @@ def plan(slice_, methods=None, tasks=None, seeds=None):
             raise unknown_name(strange[0], known, kind)
     jobs = []
     for group in _groups(settings, tasks):
-        shape, batch_size = _shape(group[0]), _batch_size(settings, group[0])
+        shape, batch_size = shape_of(group[0]), _batch_size(settings, group[0])
         for seed, method in itertools.product(seeds or settings["seeds"], methods):
             for network in settings["methods"][method]:
                 cost = _cost(settings, network, group, shape)
@@ -145,7 +145,7 @@ def _groups(settings, tasks):
     """
 
     def kind(task):
-        return _shape(task), _batch_size(settings, task)
+        return shape_of(task), _batch_size(settings, task)
 
     by_size = sorted(uci.tasks(), key=lambda task: (kind(task), uci.facts()[task].train, task))
     groups = []
@@ -158,7 +158,8 @@ def _groups(settings, tasks):
     return sorted(filter(None, groups), key=lambda group: max(uci.facts()[task].train for task in group))
 
 
-def _shape(task):
+def shape_of(task):
+    """Columns and classes that a task is filled up to."""
     known = uci.facts()[task]
     return next(shape for shape in SHAPES if known.features <= shape[0] and len(known.class_counts) <= shape[1])
 
@@ -247,10 +248,8 @@ def train(job, slice_, data_dir=None):
     settings = slice_.settings
     rates = settings["learning_rates"]
     members, tables = members_of(job, settings, data_dir)
-    options = tuple(sorted({**job.network, "width": settings["width"]}.items()))
-    stack = Stack(
-        _program(options, job.shape), members, job.batch_size, settings["rows_per_period"], settings["window"]
-    )
+    program = program_of(job.network, settings["width"], job.shape)
+    stack = Stack(program, members, job.batch_size, settings["rows_per_period"], settings["window"])
     for _ in range(settings["periods"]):
         stack.advance()
     results = stack.results()
@@ -301,6 +300,11 @@ def _curve_rows(split, most):
     """The validation rows of the curve: all, or so many of them, drawn once for all networks."""
     rows = np.random.default_rng(0).permutation(len(split.y_validation))[:most]
     return split.x_validation[rows], split.y_validation[rows]
+
+
+def program_of(network, width, shape):
+    """The compiled steps of a network, made once in a process."""
+    return _program(tuple(sorted({**network, "width": width}.items())), shape)
 
 
 @functools.lru_cache(maxsize=64)
