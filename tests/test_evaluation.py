@@ -116,6 +116,9 @@ def test_what_is_no_classifier_is_refused(units, activation, tmp_path, capsys):
     assert "not compiled" in capsys.readouterr().err and not loaded.compiled
     header = ",".join(f"column {number}" for number in range(6))
     np.savetxt(tmp_path / "rows.csv", np.ones((2, 6)), delimiter=",", header=header, comments="")
+    if units == 1:
+        assert set(predict_files(str(folder), [tmp_path / "rows.csv"])[0]) == {"input", "value"}
+        return
     with pytest.raises(ValueError, match="expected softmax or logits"):
         predict_files(str(folder), [tmp_path / "rows.csv"])
 

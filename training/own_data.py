@@ -61,6 +61,8 @@ def loadable(folder):
 
 def read_image_folders(folder, shape):
     """All images under class folders, as uint8 (N, *shape), labels and class names (sorted)."""
+    if None in shape or shape[-1] not in (1, 3):
+        raise ValueError(f"the model takes inputs of shape {shape}; expected images of one size, grey or RGB")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(classes) < 2:
         raise ValueError(

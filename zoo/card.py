@@ -121,13 +121,18 @@ def snippet(address, model_input, outputs):
     )
 
 
+def example_shape(model):
+    """Shape of one input of a model; a size that it leaves open is 32."""
+    return tuple(32 if size is None else size for size in model.inputs[0].shape[1:])
+
+
 def short_card(model, name, details):
     """The card that `zoo.save_model` writes where none is given."""
     results, classes, base = details.get("results", {}), details.get("class_names", []), details.get("base_model")
     lines = [
         card_head(details, name, license=details.get("license")),
         f"# {name}\n",
-        snippet(f"./{name}", model.input_shape[1:], model.output_shape[-1]),
+        snippet(f"./{name}", example_shape(model), model.output_shape[-1]),
         f"Once uploaded, `hf://NAMESPACE/{name}` takes the place of `./{name}`. It needs keras-mpelu; after "
         "`import keras_mpelu`, plain `keras.saving.load_model` reads the folder too.\n",
         f"`{model.name}`, {model.count_params():,} parameters"

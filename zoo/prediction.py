@@ -3,6 +3,7 @@
 import csv
 import pathlib
 
+import keras
 import numpy as np
 
 from zoo.details import read_details
@@ -11,7 +12,7 @@ from zoo.pretrained import check_classifier
 from zoo.pretrained import ends_in_softmax
 from zoo.pretrained import find_folder
 from zoo.pretrained import load_folder
-from zoo.pretrained import predict
+from zoo.pretrained import run
 
 
 def load_with_details(name):
@@ -41,6 +42,7 @@ def predict_files(name, files):
         OSError: a file cannot be read.
     """
     model, details = load_with_details(name)
+    _check_predictable(model, details)
     inputs, labels = [], []
     for file in files:
         if len(model.input_shape) == 4:
@@ -50,17 +52,43 @@ def predict_files(name, files):
             names = [f"{file} row {number}" for number in range(1, len(rows) + 1)]
         inputs.append(rows)
         labels += names
-    outputs = predict(model, np.concatenate(inputs))
-    if details.get("task") == "regression":
-        return [{"input": label, "value": float(value)} for label, value in zip(labels, outputs[:, 0], strict=True)]
-    check_classifier(model)
-    probabilities = np.exp(log_probabilities(outputs, ends_in_softmax(model)))
-    classes = details.get("class_names") or [str(number) for number in range(probabilities.shape[1])]
+    if len({rows.shape[1:] for rows in inputs}) == 1:
+        inputs = [np.concatenate(inputs)]
+    outputs = np.concatenate([run(model, rows) for rows in inputs])  # images of their own sizes one by one
+    classes = details.get("class_names") or [str(number) for number in range(outputs.shape[1])]
+    if outputs.shape[1] == 1:
+        # The probability of the second of two classes; else a number is what was asked for.
+        sigmoid = getattr(model.layers[-1], "activation", None) is keras.activations.sigmoid
+        if details.get("task") == "regression" or len(classes) != 2 or not sigmoid:
+            return [{"input": label, "value": float(value)} for label, value in zip(labels, outputs[:, 0], strict=True)]
+        probabilities = np.concatenate([1 - outputs, outputs], axis=1)
+    else:
+        check_classifier(model)
+        probabilities = np.exp(log_probabilities(outputs, ends_in_softmax(model)))
     best = np.argsort(-probabilities, axis=1)[:, :5]
     return [
         {"input": label, "top5": [(classes[k], round(float(row[k]), 6)) for k in order]}
         for label, row, order in zip(labels, probabilities, best, strict=True)
     ]
+
+
+def _check_predictable(model, details):
+    """Raises ValueError where files cannot be the inputs of a model, or its outputs no classes."""
+    inputs, outputs = model.input_shape, model.output_shape
+    use = "; call it yourself: zoo.load_model(...).predict(...)"
+    if not isinstance(inputs, tuple) or not isinstance(outputs, tuple):
+        raise ValueError(
+            f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, expected one of each{use}"
+        )
+    if len(outputs) != 2:
+        raise ValueError(f"{model.name} gives outputs of shape {outputs[1:]}, expected one number a class{use}")
+    image = len(inputs) == 4 and inputs[3] in (1, 3)
+    row = len(inputs) == 2 and (inputs[1] or details.get("feature_names") or details.get("table"))
+    if not (image or row) or model.inputs[0].dtype == "string":
+        raise ValueError(
+            f"{model.name} takes inputs of shape {inputs[1:]} and dtype {model.inputs[0].dtype}, expected images "
+            f"(height, width, 1 or 3) or rows of a fixed number of columns{use}"
+        )
 
 
 def read_rows(path, model, details):
@@ -77,36 +105,41 @@ def feature_names(model, details):
 
 
 def read_image(path, shape):
-    """An image file as a uint8 array of the wanted shape (height, width, 3), scaled if need be."""
+    """An image file as a uint8 array of the wanted shape (height, width, 1 or 3), scaled if need be.
+
+    A height or width of `None` is the image's own.
+    """
     from PIL import Image
     from PIL import ImageOps
     from PIL import UnidentifiedImageError
 
     path = pathlib.Path(path)
+    height, width, channels = shape
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path} is empty; expected an image (PNG, JPEG, WebP, ...)")
     try:
         with Image.open(path) as image:
-            image = _rgb(ImageOps.exif_transpose(image))
+            image = _eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not an image that Pillow can read; expected PNG, JPEG, WebP, ...") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(f"{path} is a damaged or unusable image: {error}; save it anew") from error
-    height, width = shape[:2]
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    size = width or image.width, height or image.height
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
+    return pixels[..., None] if channels == 1 else pixels
 
 
-def _rgb(image):
-    """An image in RGB; 16-bit grey is scaled to 8 bits, where Pillow alone would cut it off at 255."""
+def _eight_bits(image, mode):
+    """An image in a mode; 16-bit grey is scaled to 8 bits, where Pillow alone would cut it off at 255."""
     if image.mode.startswith("I"):
-        return image.point(lambda value: value / 257).convert("L").convert("RGB")
+        return image.point(lambda value: value / 257).convert("L").convert(mode)
     if image.mode == "F":
         raise ValueError("it has floating-point pixels, whose range is unknown")
-    return image.convert("RGB")
+    return image.convert(mode)
 
 
 def read_table(path, columns):

@@ -20,7 +20,9 @@ import keras
 import numpy as np
 
 from keras_mpelu import OneHotColumns  # with the other layers that the folders name, which are registered
+from zoo.card import example_shape
 from zoo.card import short_card
+from zoo.details import check_details
 from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
 from zoo.hub import NEEDED
@@ -175,10 +177,6 @@ def _inputs(model):
     return model.inputs[0] if len(model.inputs) == 1 else model.inputs
 
 
-def _outputs(model):
-    return model.outputs[0] if len(model.outputs) == 1 else model.outputs
-
-
 def _head_start(model):
     """Index of the first layer of the classifier, or `None`: a Dense at the end, else the layer of that name."""
     if isinstance(model.layers[-1], keras.layers.Dense):
@@ -320,7 +318,8 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
     The folder appears complete or not at all.
 
     Args:
-        model: A functional `keras.Model`.
+        model: A functional or sequential `keras.Model` of one input and one
+            output.
         folder: Folder to make.
         details: What to keep in `recipe.json`; `class_names` and
             `feature_names` are what `python -m zoo predict` prints and expects;
@@ -334,7 +333,10 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         The path of the folder.
 
     Raises:
-        FileExistsError: the folder exists and `overwrite` is `False`.
+        FileExistsError: the folder exists and `overwrite` is `False`, or it is
+            a file.
+        ValueError: the model is of another kind or does not run, or the details
+            do not fit it.
 
     Example:
 
@@ -343,19 +345,23 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
     >>> zoo.load_model("./my_model").count_params() == model.count_params()
     True
     """
-    folder = pathlib.Path(folder)
+    folder, details = pathlib.Path(folder), details or {}
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder} exists; give another folder, or delete it")
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file, which is never replaced by a folder; give another folder")
+    model = _plain(model)
+    check_details(details, "details", model)
+    inputs = golden_inputs(model)
+    outputs = run(model, inputs)
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        # A wrapper without the compile state: its optimizer may be of a class that a reader does not have.
         with deep_graphs():
-            keras.Model(_inputs(model), _outputs(model), name=model.name).save(new, zipped=False)
-        inputs = golden_inputs(model)
-        np.savez_compressed(new / "golden.npz", inputs=inputs, outputs=predict(model, inputs))
-        (new / "recipe.json").write_text(json.dumps(details or {}, indent=1) + "\n")
-        (new / "README.md").write_text(card or short_card(model, folder.name, details or {}))
+            model.save(new, zipped=False)
+        np.savez_compressed(new / "golden.npz", inputs=inputs, outputs=outputs)
+        (new / "recipe.json").write_text(json.dumps(details, indent=1) + "\n", encoding="utf-8")
+        (new / "README.md").write_text(card or short_card(model, folder.name, details), encoding="utf-8")
         for file, content in (files or {}).items():
             (new / file).write_bytes(content)
         with contextlib.suppress(OSError):  # Keras's folder for assets, where it is empty
@@ -367,6 +373,27 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         shutil.rmtree(new, ignore_errors=True)
         raise
     return folder
+
+
+def _plain(model):
+    """The model without compile state, as it is saved: its optimizer may be of a class that a reader does not have.
+
+    Raises:
+        ValueError: it is not a graph from one input to one output.
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"expected a keras.Model to save, received {type(model).__name__}")
+    if not getattr(model, "inputs", None):  # Keras's own attribute; subclassed and unbuilt models lack it
+        raise ValueError(
+            f"{model.name!r} is a {type(model).__name__} without a graph, which could not be loaded without its code; "
+            "make it by keras.Model(inputs, outputs), or begin a Sequential with keras.Input"
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"{model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, expected one of each; "
+            "Keras's model.save(folder, zipped=False) makes a folder that zoo.load_model loads, without card and sums"
+        )
+    return functional_model(model.inputs[0], model.outputs[0], model.name)
 
 
 def write_sums(folder):
@@ -385,20 +412,44 @@ def put_in_place(new, folder):
 
 
 def golden_inputs(model):
-    """Four inputs made by code: images of smooth gradients, or rows within two deviations of the columns' means."""
-    shape = model.input_shape[1:]
-    count = 4 * int(np.prod(shape))
-    if len(shape) == 3:
-        return (np.arange(count) * 7 // 5 % 256).astype("uint8").reshape(4, *shape)
-    rows = 2 * np.sin(np.arange(count)).reshape(4, *shape)
+    """Four inputs made by code: images of smooth gradients, codes in turn, or rows within two deviations of the means.
+
+    As many as a batch has, where the model fixes that.
+
+    Raises:
+        ValueError: the model does not take numbers.
+    """
+    shape, dtype = (model.inputs[0].shape[0] or 4, *example_shape(model)), model.inputs[0].dtype
+    count = int(np.prod(shape))
+    if dtype in ("string", "complex64", "complex128"):
+        raise ValueError(f"{model.name!r} takes inputs of dtype {dtype}, expected numbers")
+    if len(shape) == 4 and dtype not in ("bool", "int8"):
+        return (np.arange(count) * 7 // 5 % 256).astype("uint8").reshape(shape)
+    whole = dtype == "bool" or dtype.startswith(("int", "uint"))
+    if (codes := _codes(model)) or whole:
+        return (np.arange(count) % (codes or 2)).astype(dtype if whole else "float32").reshape(shape)
+    rows = 2 * np.sin(np.arange(count)).reshape(shape)
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization):
+        if isinstance(layer, keras.layers.Normalization) and getattr(layer, "mean", None) is not None:
             mean, variance = (keras.ops.convert_to_numpy(value) for value in (layer.mean, layer.variance))
             if mean.size == shape[-1]:
-                rows = rows * np.sqrt(variance) + mean
-            else:  # behind one-hot vectors: codes in turn, and numbers within two deviations
+                rows = rows * np.sqrt(variance).reshape(-1) + mean.reshape(-1)
+            elif any(isinstance(layer, OneHotColumns) for layer in model.layers):
                 rows = _golden_codes(model, rows, mean, np.sqrt(variance))
     return rows.astype("float32")
+
+
+def _codes(model):
+    """How many codes all embeddings of a model know; `None` where it has none."""
+    layers, known = list(model.layers), []
+    for layer in layers:
+        if isinstance(layer, keras.Model):
+            layers += layer.layers
+        elif isinstance(layer, keras.layers.Embedding):
+            known.append(layer.input_dim)
+        elif isinstance(layer, keras.layers.CategoryEncoding):
+            known.append(layer.num_tokens)
+    return min(known, default=None)
 
 
 def _golden_codes(model, rows, mean, deviation):
@@ -413,12 +464,26 @@ def _golden_codes(model, rows, mean, deviation):
     return rows
 
 
+def run(model, inputs):
+    """`predict`, where the inputs may not be what the model takes.
+
+    Raises:
+        ValueError: it does not run on them.
+    """
+    try:
+        return predict(model, inputs)
+    except Exception as error:  # a layer may fail in any way
+        raise ValueError(
+            f"{model.name} does not run on inputs of shape {inputs.shape[1:]}: {words_of_keras(error)}"
+        ) from error
+
+
 def predict(model, inputs, batch_size=256, progress=False):
     """Outputs of a model, in batches of one size.
 
     The last batch is padded, so that every backend compiles one shape only.
     """
-    batch_size = min(batch_size, len(inputs))
+    batch_size = model.inputs[0].shape[0] or min(batch_size, len(inputs))
     bar = keras.utils.Progbar(len(inputs), unit_name="row") if progress else None
     outputs = []
     for start in range(0, len(inputs), batch_size):
