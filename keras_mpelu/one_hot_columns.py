@@ -29,9 +29,9 @@ class OneHotColumns(keras.layers.Layer):
 
     Example:
 
-    >>> OneHotColumns([0, 3])(np.array([[0.5, 2.0], [1.5, 0.0]]))
-    <...[[0.5, 0. , 0. , 1. ],
-           [1.5, 1. , 0. , 0. ]]...>
+    >>> layer = OneHotColumns([0, 3])
+    >>> keras.ops.convert_to_numpy(layer(np.array([[0.5, 2.0], [1.5, 0.0]]))).tolist()
+    [[0.5, 0.0, 0.0, 1.0], [1.5, 1.0, 0.0, 0.0]]
     """
 
     def __init__(self, sizes, **kwargs):

@@ -23,12 +23,14 @@ MODULES = [
     "keras_mpelu.initializers",
     "keras_mpelu.layers",
     "keras_mpelu.lsuv",
+    "keras_mpelu.one_hot_columns",
     "keras_mpelu.swap_activations",
     "keras_mpelu.weight_normalization",
     "keras_mpelu.spatial_pyramid",
     "training.augmentation",
     "training.optimizer",
     "training.recipes",
+    "training.stacked",
     "zoo.activations",
     "zoo.datasets",
     "zoo.evaluation",
@@ -36,6 +38,7 @@ MODULES = [
     "zoo.registry",
     "zoo.residual",
     "zoo.snn",
+    "zoo.uci",
 ]
 README = (ROOT / "README.md").read_text()
 FINETUNING = (ROOT / "results" / "finetuning.csv").read_text()
