@@ -133,6 +133,14 @@ def test_finetune_on_a_folder_of_class_folders(digit_folders, tmp_path, capsys):
     assert zoo_command("predict", out, digit_folders / "digit 1" / "0.png") == 0
     assert "digit " in capsys.readouterr().out
     assert json.loads((out / "recipe.json").read_text())["results"]["top1"] > 0.5  # chance is a third
+    with open(out / "history.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(1, 16)]
+    with Image.open(out / "curves.png") as picture:
+        assert picture.width > 800
+    assert training_command("card", out) == 0
+    assert training_command("publish", "mine", "--folder", out, "--dry-run") == 0
+    assert "![training curves](curves.png)" in (out / "README.md").read_text()
+    assert str(tmp_path) not in (out / "recipe.json").read_text()  # it may be published
 
 
 def test_finetune_on_a_csv(wine_csv, tmp_path, capsys):
@@ -149,6 +157,12 @@ def test_finetune_on_a_csv(wine_csv, tmp_path, capsys):
     assert training_command("finetune", "snn_mlp2", "--data", other, "--out", tmp_path / "b", "--epochs", 60) == 0
     assert zoo_command("predict", tmp_path / "b", write(["second", "first"], [["1.5", "13"]], "new.csv")) == 0
     assert "vineyard" in capsys.readouterr().out
+    before = (tmp_path / "b" / "README.md").read_text()
+    assert training_command("card", tmp_path / "b") == 0
+    assert (tmp_path / "b" / "README.md").read_text() == before and "![report](report.png)" in before
+    for name in "ab":
+        assert training_command("publish", name, "--folder", tmp_path / name, "--dry-run") == 0
+        assert "would publish" in capsys.readouterr().out
 
 
 def test_train_makes_a_complete_folder_and_resumes(tmp_path, capsys, monkeypatch):

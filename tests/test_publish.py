@@ -252,7 +252,7 @@ def replace_in_card(old, new):
         (replace_in_card("license: apache-2.0", "license: mit"), "has the licence 'mit'"),
         (replace_in_card("value: 1.0", "value: 0.5"), "another model-index"),
         (replace_in_card("## Limits", "##"), "lacks '## Limits'"),
-        (replace_in_card("import numpy as np", "import nunpy as np"), "its snippet fails .No module named 'nunpy'"),
+        (replace_in_card("import numpy as np", "import nunpy as np"), "does not begin with the snippet"),
         (lambda folder: (folder / "curves.png").unlink(), "has no curves.png"),
         (lambda folder: (folder / "notes.txt").write_text(""), "further files notes.txt"),
     ],
@@ -262,6 +262,75 @@ def test_a_folder_that_is_not_sound_is_not_published(folder, spoil, words):
     write_sums(folder)
     with pytest.raises(ValueError, match=words):
         list(check_publishable(SMALL, folder))
+
+
+def test_code_in_a_card_is_never_run(folder, tmp_path):
+    """The process that publishes can read the token."""
+    marker = tmp_path / "ran"
+    code = f"import pathlib\npathlib.Path({str(marker)!r}).touch()\nimport numpy as np"
+    replace_in_card("import numpy as np", code)(folder)
+    write_sums(folder)
+    with pytest.raises(ValueError, match="does not begin with the snippet"):
+        list(check_publishable(SMALL, folder))
+    assert not marker.exists()
+
+
+def test_our_own_snippet_that_fails_is_said(folder, monkeypatch):
+    monkeypatch.setattr("zoo.load_model", lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match="its snippet fails .division by zero"):
+        list(check_publishable(SMALL, folder))
+
+
+# Anyone's own model
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder as `zoo.save_model` makes it."""
+    details = {"base_model": SMALL, "license": "mit", "class_names": ["a", "b", "c"]}
+    return zoo.save_model(zoo.load_model(SMALL), tmp_path / "mine", details=details)
+
+
+def test_a_model_of_ones_own_is_published_after_the_mend_that_is_named(hub, own, capsys):
+    assert main(["publish", "mine", "--folder", str(own), "--namespace", "me"]) == 1
+    said = capsys.readouterr().err
+    assert "has no model.safetensors; run `python -m training card" in said
+    weights = (own / "model.weights.h5").read_bytes()
+    assert main(["card", str(own)]) == 0
+    assert (own / "model.weights.h5").read_bytes() == weights
+    assert ModelCard.load(own / "README.md").data.base_model == f"keras-mpelu/{SMALL}"
+    capsys.readouterr()
+    assert main(["publish", "mine", "--folder", str(own), "--namespace", "me"]) == 0
+    said = capsys.readouterr().out
+    lines = said.splitlines()
+    assert all(line.startswith(("checked: ", "published ", "load it with ")) for line in lines)  # no progress bar
+    address = lines[-1].split('"')[1]
+    assert address == f"hf://me/mine@{tag_of(sha256(own / SUMS))}"
+    x, y = golden(SMALL)
+    np.testing.assert_allclose(zoo.load_model(address).predict(x, verbose=0), y, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (wrong_golden, "golden outputs are off by 0.01"),
+        (replace_in_card("license: mit", "license: gpl"), "has the licence 'gpl', expected 'mit'"),
+        (replace_in_card("./mine", "./other"), "does not begin with the snippet"),
+        (lambda folder: (folder / "golden.npz").unlink(), "has no golden.npz; save it again by zoo.save_model"),
+        (lambda folder: (folder / "notes.txt").write_text(""), "further files notes.txt"),
+    ],
+)
+def test_a_model_of_ones_own_that_is_not_sound_is_not_published(own, spoil, words):
+    rewrite(own)
+    spoil(own)
+    write_sums(own)
+    with pytest.raises(ValueError, match=words):
+        list(check_publishable("mine", own))
+
+
+def test_card_of_what_is_no_folder_is_one_line(tmp_path, capsys):
+    assert main(["card", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err.startswith("error: no folder")
 
 
 def test_without_sums_that_fit_nothing_is_published(folder):

@@ -87,12 +87,12 @@ def main(arguments=None):
     grid.add_argument("--data-dir", help="where the data are looked for first (default: $ZOO_DATA_DIR)")
     benchmark.set_defaults(run=_benchmark)
 
-    card = commands.add_parser("card", help="make card, picture, model.safetensors and sums of folders anew")
+    card = commands.add_parser("card", help="make card, model.safetensors and sums of folders anew")
     card.add_argument("folders", nargs="+", metavar="FOLDER", help="such as zoo/weights/mpelu_resnet20.cifar100")
     card.set_defaults(run=_card)
 
     publish = commands.add_parser("publish", help="check a folder of weights, upload it to the Hub, print its pin")
-    publish.add_argument("name", help="such as mpelu_resnet20.cifar100")
+    publish.add_argument("name", help="such as mpelu_resnet20.cifar100, or the name of your own folder")
     publish.add_argument("--namespace", help="user or organisation (default: $ZOO_HUB_NAMESPACE, or keras-mpelu)")
     publish.add_argument("--private", action="store_true", help="make a new repository private")
     publish.add_argument("--dry-run", action="store_true", help="only the checks; asks nothing of the Hub")
@@ -230,7 +230,7 @@ def _publish(args):
 
     done = publish(args.name, args.namespace, args.private, args.dry_run, args.folder, args.data_dir)
     known = read_index()["architectures"].get(args.name.partition(".")[0], {})
-    print(describe(done, known.get("family", "FAMILY")))
+    print(describe(done, known.get("family")))
 
 
 def _report(args):

@@ -1,8 +1,12 @@
 """Model cards, made from the facts in recipe.json, and folders made up to date with them."""
 
+import csv
+import importlib.util
+import io
 import json
 import pathlib
 import shutil
+import sys
 import tempfile
 
 from training.report import PEERS
@@ -71,15 +75,73 @@ def card_text(details):
     return "\n".join(lines)
 
 
-def own_card(model, details):
-    """The card of a model trained on one's own data: the short one, and how it was trained."""
+def is_of_a_recipe(details):
+    """Whether recipe.json is of `training.run.train` on a data set with a name; else the model is anyone's own."""
+    return "recipe" in details and "source" not in details.get("data", {})
+
+
+def own_card(model, details, pictures=()):
+    """The card of anyone's own model: the short one, and what is known of its training.
+
+    Args:
+        model: The model.
+        details: What recipe.json holds.
+        pictures: Names of the files beside the card.
+    """
     details = json.loads(json.dumps(details))
-    data, results = details["data"], details["results"]
-    made = (
-        f"Trained from random weights on {data['train_rows']:,} rows of {data['source']} in {results['minutes']} "
-        f"minutes on {results['hardware']} ({details['versions']['backend']}, Keras {details['versions']['keras']}).\n"
-    )
-    return "\n".join([short_card(model, details["name"], details), *_settings(details["recipe"]), made])
+    parts = [short_card(model, details["name"], details)]
+    if "table" in details:
+        from training.finetune_table import report_text  # which is written in terms of this module
+
+        parts.append(report_text(details, pictures))
+    if "recipe" in details:
+        data, results, versions = details["data"], details["results"], details["versions"]
+        parts += [
+            *_settings(details["recipe"]),
+            f"Trained from random weights on {data['train_rows']:,} rows of {data['source']} in {results['minutes']} "
+            f"minutes on {results['hardware']} ({versions['backend']}, Keras {versions['keras']}).\n",
+        ]
+    if "curves.png" in pictures:
+        parts.append("![training curves](curves.png)\n")
+    return "\n".join(parts)
+
+
+def training_files(model, history, picture, draw):
+    """What stands beside the weights of anyone's own model: the history, a picture, the weights as model.safetensors.
+
+    What cannot be made here is left out with a line on stderr, rather than lose the training.
+
+    Args:
+        model: The trained model.
+        history: One dictionary per epoch.
+        picture: Name of the picture's file.
+        draw: Makes the bytes of the picture.
+
+    Returns:
+        `{name: bytes}` for `zoo.save_model`.
+    """
+    files = {"history.csv": history_csv(history)}
+    for name, library, make in (
+        (picture, "matplotlib", draw),
+        ("model.safetensors", "safetensors", lambda: safetensors_bytes(model)),
+    ):
+        if importlib.util.find_spec(library) is None:
+            print(f"no {library}, so no {name}; pip install 'keras-mpelu[train]'", file=sys.stderr)
+            continue
+        try:
+            files[name] = make()
+        except ValueError as error:  # of names that are not the user's doing
+            print(f"no {name}: {error}", file=sys.stderr)
+    return files
+
+
+def history_csv(history):
+    """The history as CSV bytes, one row per epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue().encode()
 
 
 def _settings(recipe):
@@ -100,7 +162,8 @@ def rewrite(folder, data_dir=None):
     replaced whole or not at all.
 
     Args:
-        folder: A folder as `training.run.train` makes it.
+        folder: A folder as `training.run.train`, `training.finetune` or
+            `zoo.save_model` makes it.
         data_dir: Where `zoo.load_dataset` looks first.
 
     Returns:
@@ -109,27 +172,33 @@ def rewrite(folder, data_dir=None):
     Raises:
         ValueError: the folder is not sound.
     """
+    from zoo.details import read_details
     from zoo.pretrained import SUMS
-    from zoo.pretrained import check_folder
-    from zoo.pretrained import load_model
+    from zoo.pretrained import load_folder
     from zoo.pretrained import put_in_place
     from zoo.pretrained import sha256
     from zoo.pretrained import write_sums
 
     folder = pathlib.Path(folder)
-    check_folder(folder)
-    model = load_model(folder.absolute(), compile=False)
-    details = json.loads((folder / "recipe.json").read_text())
-    missing = _missing_figures(details, model, data_dir)
-    details["results"].update(missing)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {str(folder)!r}")
+    model = load_folder(folder, compile=False)
+    details = read_details(folder, model) or {"name": folder.absolute().name}
+    missing = {}
+    if is_of_a_recipe(details):
+        missing = _missing_figures(details, model, data_dir)
+        details["results"].update(missing)
     new = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         shutil.copytree(folder, new, dirs_exist_ok=True)
         if missing:
             (new / "recipe.json").write_text(json.dumps(details, indent=1) + "\n")
-        (new / "README.md").write_text(card_text(details))
+        pictures = {path.name for path in new.glob("*.png")}
+        card = card_text(details) if is_of_a_recipe(details) else own_card(model, details, pictures)
+        (new / "README.md").write_text(card, encoding="utf-8")
         (new / "model.safetensors").write_bytes(safetensors_bytes(model))
         write_sums(new)
+        new.chmod(0o755)  # mkdtemp makes it private
         put_in_place(new, folder)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)

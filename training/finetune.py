@@ -5,12 +5,16 @@ import pathlib
 import keras
 import numpy as np
 
+from training.card import own_card
+from training.card import training_files
+from training.curves import curves_png
 from training.finetune_table import finetune_table
 from training.own_data import check_writable
 from training.own_data import hold_out
 from training.own_data import loadable
 from training.own_data import read_image_folders
 from training.own_data import read_labelled_csv
+from training.recipes import own_name
 from zoo.details import read_details
 from zoo.evaluation import evaluate
 from zoo.pretrained import FINETUNING_RATE
@@ -107,24 +111,29 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     if not same_classes and len(class_names) == len(known.get("class_names", [])):
         _reinitialise_head(model)
     compile_for_finetuning(model, learning_rate)
-    model.fit(
+    history = model.fit(
         dataset.x_train,
         dataset.y_train,
         batch_size=min(BATCH, len(dataset.x_train)),
         epochs=epochs,
         callbacks=[keras.callbacks.TerminateOnNaN()],  # `evaluate` then says that it diverged
         verbose=2,
-    )
+    ).history
     figures = evaluate(model, dataset)
     details = {
         "name": out.name,
         "base_model": name,
-        "data": {"source": str(data), "train_rows": len(dataset.x_train), "test_rows": len(dataset.x_test)},
+        "data": {"name": own_name(data), "train_rows": len(dataset.x_train), "test_rows": len(dataset.x_test)},
         "class_names": list(class_names),
         "feature_names": list(columns),
         "results": {**figures, "epochs": epochs, "seeds": [seed]},
     }
-    save_model(model, out, details=details)
+    rows = [
+        {"epoch": epoch, "loss": loss, "accuracy": accuracy, "learning_rate": learning_rate}
+        for epoch, (loss, accuracy) in enumerate(zip(history["loss"], history["accuracy"], strict=True), start=1)
+    ]
+    files = training_files(model, rows, "curves.png", lambda: curves_png(rows, f"{out.name}, seed {seed}"))
+    save_model(model, out, details=details, card=own_card(model, details, files), files=files)
     print(
         f"{out}: top-1 {100 * figures['top1']:.2f} % on {figures['rows']} held-out rows of {len(class_names)} classes "
         f"({len(dataset.x_train)} for training); load it with zoo.load_model({loadable(out)!r})"

@@ -1,6 +1,5 @@
 """Training a network on one's own table: columns of numbers and texts, classes or a number to predict."""
 
-import importlib.util
 import inspect
 import io
 import sys
@@ -8,12 +7,14 @@ import sys
 import keras
 import numpy as np
 
+from training.card import own_card
+from training.card import training_files
 from training.own_data import hold_out
 from training.own_data import labels_of
 from training.own_data import loadable
 from training.own_data import numbers_of
+from training.recipes import own_name
 from zoo import tables
-from zoo.card import short_card
 from zoo.datasets import Dataset
 from zoo.evaluation import evaluate
 from zoo.graphs import functional_model
@@ -194,20 +195,24 @@ class _Fit:
             "name": self.out.name,
             "base_model": self.arch,
             "task": "classification" if self.classes else "regression",
-            "data": {"source": str(self.data), "train_rows": len(self.train), "test_rows": len(self.held)},
+            "data": {
+                "name": own_name(self.data),  # no path: the folder may be published
+                "train_rows": len(self.train),
+                "stopping_rows": len(self.stop),
+                "test_rows": len(self.held),
+            },
             "table": self.table.to_json(),
             "class_names": list(self.classes),
             "feature_names": self.table.feature_names(),
             "results": {**figures, "epochs": len(history["loss"]), "seeds": [seed]},
         }
-        files = {}
-        if importlib.util.find_spec("matplotlib") is None:
-            print("no matplotlib, so no report.png; pip install 'keras-mpelu[train]'", file=sys.stderr)
-        else:
-            files["report.png"] = report_png(
-                history, predict(model, self.x[self.held]), self.labels[self.held], details
-            )
-        card = f"{short_card(model, self.out.name, details)}\n{report_text(details, self.stop, files)}"
+        rows = [
+            {"epoch": epoch, **{key: values[epoch - 1] for key, values in history.items()}}
+            for epoch in range(1, len(history["loss"]) + 1)
+        ]
+        outputs, truth = predict(model, self.x[self.held]), self.labels[self.held]
+        files = training_files(model, rows, "report.png", lambda: report_png(history, outputs, truth, details))
+        card = own_card(model, details, files)
         save_model(model, self.out, details=details, card=card, files=files)
         what = f"R2 {figures['r2']:.3f}" if not self.classes else f"top-1 {100 * figures['top1']:.2f} %"
         kind = f"of {len(self.classes)} classes" if self.classes else f"of {self.table.target!r}"
@@ -218,12 +223,13 @@ class _Fit:
         )
 
 
-def report_text(details, stop, files):
+def report_text(details, files):
     """The part of the card on the table, the figures and what they are worth."""
     results, data = details["results"], details["data"]
+    stopping = data.get("stopping_rows", "some")  # folders of before say only that there were
     lines = [
         "## Report\n",
-        f"{data['train_rows']} rows for training, {len(stop)} for early stopping ({results['epochs']} epochs), "
+        f"{data['train_rows']} rows for training, {stopping} for early stopping ({results['epochs']} epochs), "
         f"{data['test_rows']} held out for these figures:\n",
         "| figure | value |",
         "|---|---|",
@@ -239,7 +245,7 @@ def report_text(details, stop, files):
     }
     lines += [f"| {text} | {results[name]:.4g} |" for name, text in names.items() if name in results]
     lines += [f"| recall of {name!r} | {value:.4g} |" for name, value in results.get("recall", {}).items()]
-    if files:
+    if "report.png" in files:
         lines.append("\n![report](report.png)")
     lines += [f"\nTo predict: `{details['table']['target']}`. Columns:\n", "| column | kind |", "|---|---|"]
     for column in details["table"]["columns"]:

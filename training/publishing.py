@@ -1,6 +1,7 @@
 """Publishing a folder of weights on the Hub: check, upload in one commit, tag, say the pin."""
 
-import json
+import contextlib
+import io
 import pathlib
 import re
 import sys
@@ -9,8 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from training.card import LICENSE
+from training.card import is_of_a_recipe
 from zoo.card import eval_results
+from zoo.card import example_shape
+from zoo.card import snippet
 from zoo.datasets import load_dataset
+from zoo.details import read_details
 from zoo.evaluation import check_same_data
 from zoo.evaluation import evaluate
 from zoo.hub import Sum
@@ -25,7 +30,7 @@ from zoo.hub import tag_of
 from zoo.pretrained import BUNDLED
 from zoo.pretrained import SUMS
 from zoo.pretrained import check_folder
-from zoo.pretrained import load_model
+from zoo.pretrained import load_folder
 from zoo.pretrained import predict
 from zoo.pretrained import sha256
 
@@ -42,6 +47,9 @@ FILES = {
     "recipe.json",
     "test_logits.npz",
 }
+# Of anyone's own model; `finetune` makes the others too, `zoo.save_model` does not.
+OWN_FILES = FILES - {"curves.png", "history.csv", "test_logits.npz"}
+REMADE = {"README.md", "model.safetensors", SUMS}  # by `python -m training card`
 KEPT = {".gitattributes"}  # the Hub's own file
 GOLDEN_TOLERANCE = 1e-4  # between backends
 TOP1_TOLERANCE = 5e-4  # likewise: one row of 2,000 that hangs on the last digit
@@ -118,28 +126,33 @@ def check_publishable(name, folder, data_dir=None):
         raise FileNotFoundError(f"no folder {str(folder)!r}")
     mend = f"run `python -m training card {folder}`"
     check_folder(folder)
+    details = read_details(folder)
+    needed, known = FILES | {SUMS}, FILES | {SUMS}
+    if not (recipe := is_of_a_recipe(details)):
+        needed, known = OWN_FILES | {SUMS}, known | {"report.png"}
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if missing := sorted((FILES | {SUMS}) - present):
-        raise ValueError(f"{folder} has no {', '.join(missing)}; {mend}")
-    if strange := sorted(present - FILES - {SUMS}):
+    if missing := sorted(needed - present):
+        again = "train it again" if recipe else "save it again by zoo.save_model"
+        raise ValueError(f"{folder} has no {', '.join(missing)}; {mend if set(missing) <= REMADE else again}")
+    if strange := sorted(present - known):
         raise ValueError(f"{folder} has the further files {', '.join(strange)}; remove them, then {mend}")
-    if unlisted := sorted(FILES - set(read_sums(folder / SUMS))):
+    if unlisted := sorted((present - {SUMS}) - set(read_sums(folder / SUMS))):
         raise ValueError(f"{folder / SUMS} has no sum of {', '.join(unlisted)}; {mend}")
     yield f"{len(present)} files, all as {SUMS} says"
 
-    details = json.loads((folder / "recipe.json").read_text())
     if details["name"] != name:
         raise ValueError(f"{folder} holds {details['name']!r}, not {name!r}; publish it by its own name")
-    model = load_model(folder.absolute(), compile=False)
-    golden = np.load(folder / "golden.npz", allow_pickle=False)
-    error = np.abs(predict(model, golden["inputs"]) - golden["outputs"]).max()
+    model = load_folder(folder, compile=False)
+    read_details(folder, model)  # held to the model now
+    with np.load(folder / "golden.npz", allow_pickle=False) as golden:
+        error = np.abs(predict(model, golden["inputs"]) - golden["outputs"]).max()
     if not error <= GOLDEN_TOLERANCE:
         raise ValueError(f"{folder}: the golden outputs are off by {error:.2g}, expected at most {GOLDEN_TOLERANCE:g}")
     yield f"golden outputs within {error:.1g}"
     _check_safetensors(model, folder / "model.safetensors", mend)
     yield "model.safetensors holds the same weights"
-    yield _check_accuracy(model, details, data_dir)
-    _check_card(folder, details, mend)
+    yield _check_accuracy(model, details, data_dir) if recipe else "accuracy not measured again: the data are one's own"
+    _check_card(folder, model, details, mend)
     yield "the card is complete, and its first snippet runs"
 
 
@@ -168,24 +181,32 @@ def _check_accuracy(model, details, data_dir):
     return f"top-1 {100 * top1:.2f} % measured again on the {results['rows']:,} test rows of {dataset.name}"
 
 
-def _check_card(folder, details, mend):
+def _check_card(folder, model, details, mend):
     from huggingface_hub import ModelCard
 
+    recipe, name = is_of_a_recipe(details), details["name"]
     card = ModelCard.load(folder / "README.md", ignore_metadata_errors=False)
-    if card.data.license != LICENSE:
-        raise ValueError(f"{folder}/README.md has the licence {card.data.license!r}, expected {LICENSE!r}; {mend}")
-    if card.data.eval_results != eval_results(details):
+    license = LICENSE if recipe else details.get("license")
+    if card.data.license != license:
+        raise ValueError(f"{folder}/README.md has the licence {card.data.license!r}, expected {license!r}; {mend}")
+    if (card.data.eval_results or []) != eval_results(details):
         raise ValueError(f"{folder}/README.md has another model-index than recipe.json gives; {mend}")
-    for part in ("![training curves](curves.png)", "## Training", "## Limits", "Spread: ", "Paper: "):
+    parts = ("![training curves](curves.png)", "## Training", "## Limits", "Spread: ", "Paper: ")
+    for part in parts if recipe else ():
         if part not in card.text:
             raise ValueError(f"{folder}/README.md lacks {part!r}; {mend}")
-    found = re.search(r"```python\n(.*?)```", card.text, flags=re.DOTALL)
-    if not found or f'zoo.load_model("{details["name"]}")' not in found[1]:
-        raise ValueError(f"{folder}/README.md does not begin with a snippet that loads the model; {mend}")
+    address = name if recipe else f"./{name}"
+    ours = snippet(address, example_shape(model), model.output_shape[-1])
+    found = re.search(r"```python\n.*?```\n", card.text, flags=re.DOTALL)
+    # What is run is our own text, never the file's: this process can read the token.
+    if not found or found[0] != ours:
+        raise ValueError(f"{folder}/README.md does not begin with the snippet that loads the model; {mend}")
     # By the folder: a model that is not published yet has no name to load it by.
-    code = found[1].replace(f'load_model("{details["name"]}")', f"load_model({str(folder.absolute())!r})")
+    code = ours.removeprefix("```python\n").removesuffix("```\n")
+    code = code.replace(f'load_model("{address}")', f"load_model({str(folder.absolute())!r})")
     try:
-        exec(compile(code, "README.md", "exec"), {"print": lambda *_: None})
+        with contextlib.redirect_stdout(io.StringIO()):  # the shape, and Keras's progress bar
+            exec(compile(code, "README.md", "exec"), {})
     except Exception as error:
         raise ValueError(f"{folder}/README.md: its snippet fails ({first_line(error)}); {mend}") from error
 
@@ -238,7 +259,7 @@ def _check_arrived(api, repository, commit, wanted):
 
 
 def describe(publication, family):
-    """What to tell whoever published, with the line for the family's table."""
+    """What to tell whoever published, with the line for the family's table; `None` for anyone's own model."""
     name = publication.repository.partition("/")[2]
     lines = [f"checked: {check}" for check in publication.checks]
     if publication.commit is None:
@@ -246,5 +267,8 @@ def describe(publication, family):
     else:
         did = "published" if publication.changed else "nothing to do: already published as"
         lines.append(f"{did} {endpoint()}/{publication.repository} at {publication.commit}, tag {publication.tag}")
-    lines.append(f'pin, for WEIGHTS in zoo/{family}.py: "{name}": "{publication.pin}",')
+    if family is None:
+        lines.append(f'load it with zoo.load_model("hf://{publication.repository}@{publication.tag}")')
+    else:
+        lines.append(f'pin, for WEIGHTS in zoo/{family}.py: "{name}": "{publication.pin}",')
     return "\n".join(lines)

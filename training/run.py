@@ -1,7 +1,6 @@
 """From a recipe to a complete folder of weights: train, evaluate once, write the card."""
 
 import contextlib
-import csv
 import dataclasses
 import hashlib
 import importlib.util
@@ -21,6 +20,7 @@ import numpy as np
 
 from training import loop
 from training.card import card_text
+from training.card import history_csv
 from training.card import own_card
 from training.card import safetensors_bytes
 from training.curves import curves_png
@@ -207,7 +207,7 @@ def train(
         published,
         home / recipe.name,
         details=details,
-        card=card_text(details) if data is None else own_card(published, details),
+        card=card_text(details) if data is None else own_card(published, details, ("curves.png",)),
         files={
             "history.csv": history_csv(history),
             "curves.png": curves_png(history, f"{recipe.name}, seed {seeds[0]}", alpha_beta),
@@ -347,15 +347,6 @@ def _npz(**arrays):
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
-
-
-def history_csv(history):
-    """The history as CSV bytes, one row per epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue().encode()
 
 
 def hardware():
