@@ -1,5 +1,7 @@
 """Accuracy, loss and calibration of a model on the test rows of a data set."""
 
+import os
+
 import numpy as np
 
 from zoo.datasets import CIFAR100_SUPERCLASSES
@@ -16,8 +18,8 @@ def evaluate(model, dataset, batch_size=256, progress=False):
     """Runs a model on the test rows of a data set.
 
     Args:
-        model: A `keras.Model` that ends in softmax or in logits, or a name for
-            `zoo.load_model`.
+        model: A `keras.Model` that ends in softmax or in logits, or a name or
+            folder for `zoo.load_model`.
         dataset: A `Dataset`, or a name for `zoo.load_dataset`.
         batch_size: Rows at a time.
         progress: Whether to show a progress bar.
@@ -40,7 +42,7 @@ def evaluate(model, dataset, batch_size=256, progress=False):
 
     - [Guo et al., 2017](https://arxiv.org/abs/1706.04599) for `ece`
     """
-    model = load_model(model, compile=False) if isinstance(model, str) else model
+    model = load_model(model, compile=False) if isinstance(model, str | os.PathLike) else model
     dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
     check_fit(model, dataset)
     # By the logits: float32 softmax outputs run out of digits for the unlikely classes, where top-5 is decided.
