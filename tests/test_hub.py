@@ -24,6 +24,7 @@ from huggingface_hub import constants
 import zoo
 from zoo.hub import Address
 from zoo.hub import fetch
+from zoo.hub import list_remote
 from zoo.hub import parse_address
 from zoo.hub import tag_of
 from zoo.pretrained import BUNDLED
@@ -279,8 +280,11 @@ def test_a_server_that_is_down_is_one_clear_line(hub, tmp_path, monkeypatch):
 
 def test_offline_with_an_empty_cache_is_one_clear_line(hub, monkeypatch):
     offline(monkeypatch)
-    with pytest.raises(OSError, match="HF_HUB_OFFLINE is set"):
+    with pytest.raises(OSError, match="not in the cache and HF_HUB_OFFLINE is set.* load the model once") as error:
         zoo.load_model(SMALL)
+    assert str(error.value).count("cannot fetch") == 1
+    with pytest.raises(OSError, match="HF_HUB_OFFLINE is set, so the Hub is not asked; unset it$"):
+        list_remote()
     assert hub.requests == []
 
 

@@ -238,11 +238,31 @@ def test_a_custom_optimizer_does_not_travel_with_the_folder(tmp_path):
         ("mpelu_resnet20.cifar10", ValueError, "close: mpelu_resnet20.cifar100"),
         ("mpelu_resnet20", ValueError, "unknown pretrained model"),
         ("/no/such/folder", FileNotFoundError, "no folder '/no/such/folder'"),
+        ("", ValueError, "the name is empty"),
+        ("x" * 5000, ValueError, "unknown pretrained model 'xxxx"),
+        ("x/" * 2500, FileNotFoundError, "no folder 'x/x/"),
+        ("hf://" + "x" * 5000, ValueError, "'hf://xxx.* is no address on the Hub"),
     ],
 )
 def test_unknown_names(name, error, words):
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=words) as raised:
         zoo.load_model(name)
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize("options", [{"num_classes": 3}, {"classifier_activation": None}])
+def test_features_have_no_classifier(options):
+    with pytest.raises(ValueError, match="features=True leaves the classifier out"):
+        zoo.load_model(SMALL, features=True, **options)
+
+
+def test_a_folder_has_no_revision():
+    with pytest.raises(ValueError, match="revision 'v1' is of a repository on the Hub"):
+        zoo.load_model(BUNDLED / SMALL, revision="v1")
+
+
+def test_a_path_is_evaluated_as_its_text_is():
+    assert zoo.evaluate(BUNDLED / SMALL, "wine") == zoo.evaluate(str(BUNDLED / SMALL), "wine")
 
 
 @pytest.mark.parametrize("num_classes", [0, -1, 2.5, "ten", True])
@@ -257,7 +277,8 @@ def test_no_network_is_one_clear_error(tmp_path):
     )
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert "cannot fetch 'snn_mlp2.wine' from the Hub" in result.stdout, result.stderr
+    message = "cannot fetch SHA256SUMS of keras-mpelu/snn_mlp2.wine from the Hub at http://127.0.0.1:9: "
+    assert result.stdout.startswith(message) and result.stdout.count("cannot fetch") == 1, result.stderr
     assert len(result.stdout.strip().splitlines()) == 1
 
 

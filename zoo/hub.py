@@ -20,6 +20,8 @@ import threading
 import time
 from typing import NamedTuple
 
+from zoo.registry import quoted
+
 SCHEME = "hf://"
 NEEDED = ("config.json", "metadata.json", "model.weights.h5")
 OPTIONAL = ("recipe.json",)  # the names of classes and columns, for `python -m zoo predict`
@@ -74,9 +76,11 @@ def parse_address(text):
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise ValueError(f"{text!r} is no address on the Hub: {first_line(error)}") from None
+        raise ValueError(f"{quoted(text)} is no address on the Hub: {first_line(error)}") from None
     if "/" not in repository or (at and not revision):
-        raise ValueError(f"{text!r} is no address on the Hub; expected hf://namespace/name or hf://namespace/name@v1")
+        raise ValueError(
+            f"{quoted(text)} is no address on the Hub; expected hf://namespace/name or hf://namespace/name@v1"
+        )
     return Address(repository, revision or None)
 
 
@@ -266,7 +270,8 @@ def download(repository, file, revision=None, repo_type="model", force=False, mo
             ANSWER_SECONDS + (size or 0) / SLOWEST,
         )
     except (*client_errors(), ValueError) as error:  # ValueError: what the client's own check of names says
-        raise OSError(f"cannot fetch {file} of {repository} from the Hub at {endpoint()}: {explain(error)}") from error
+        reason = explain(error, cached=True)
+        raise OSError(f"cannot fetch {file} of {repository} from the Hub at {endpoint()}: {reason}") from error
     return pathlib.Path(path)
 
 
@@ -371,8 +376,8 @@ def _response(error):
     return None
 
 
-def explain(error):
-    """Why a request failed and how to mend it, in one line."""
+def explain(error, cached=False):
+    """Why a request failed and how to mend it, in one line; `cached` where a copy in the cache would have served."""
     from huggingface_hub import errors
 
     chain = [error]
@@ -385,7 +390,9 @@ def explain(error):
     status = getattr(_response(error), "status_code", None)
     login = "log in with `hf auth login`, or set HF_TOKEN to a token that may do this"
     if caused_by(errors.OfflineModeIsEnabled):
-        return "it is not in the cache and HF_HUB_OFFLINE is set; unset it and load the model once with a network"
+        if cached:
+            return "it is not in the cache and HF_HUB_OFFLINE is set; unset it and load the model once with a network"
+        return "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it"
     if status == 401:
         return f"answer 401 (not logged in, or no such repository); check the name, or {login}"
     if status == 403 or caused_by(errors.GatedRepoError):
@@ -407,4 +414,5 @@ def explain(error):
 def first_line(error):
     """What an exception says, in one line that fits into a message."""
     lines = str(error.__cause__ or error).split("\n")
-    return next((line.strip() for line in lines if line.strip()), type(error).__name__)[:300]
+    line = next((line.strip() for line in lines if line.strip()), type(error).__name__)
+    return line if len(line) <= 300 else f"{line[:300]} ..."

@@ -36,6 +36,7 @@ from zoo.hub import read_sums
 from zoo.hub import repository_of
 from zoo.hub import tag_of
 from zoo.registry import published_weights
+from zoo.registry import quoted
 from zoo.registry import read_index
 from zoo.registry import unknown_name
 from zoo.safety import Refused
@@ -79,7 +80,7 @@ def load_model(
             head and not compiled.
         revision: Revision of the Hub repository: a branch, a tag or a commit.
             For a published name it skips the bundled folder, and its files must
-            be those pinned here all the same.
+            be those pinned here all the same. A folder has none.
         compile: Whether to compile for fine-tuning: sparse cross-entropy,
             accuracy and Adam with a rate of 1e-3. (A model that does not end
             in softmax or logits is left as it is, and a line on stderr says so.)
@@ -102,6 +103,8 @@ def load_model(
 
 def load_folder(folder, pin=None, num_classes=None, classifier_activation=OWN, features=False, compile=True):
     """`load_model` for what `find_folder` returned, so that what stands beside the weights is of the same version."""
+    if features and (num_classes is not None or classifier_activation != OWN):
+        raise ValueError("features=True leaves the classifier out; leave out num_classes and classifier_activation too")
     check_folder(folder, pin)
     try:
         if pin is None:  # else the files are known to the byte
@@ -240,21 +243,26 @@ def find_folder(name, revision=None):
         model, `None` for a folder given by path and for another's repository.
     """
     name = os.fspath(name)
+    if not name:
+        raise ValueError("the name is empty; give one of `python -m zoo list --pretrained`, or the path of a folder")
     if name.startswith(SCHEME):
-        return _fetch(name, _with_revision(parse_address(name), revision), None), None
+        return _fetch(_with_revision(parse_address(name), revision), None), None
     published = name in read_index()["models"]
-    path = pathlib.Path(name)
-    if not published and (path.is_dir() or os.sep in name):
-        if not path.is_dir():
-            raise FileNotFoundError(f"no folder {name!r}; give an existing folder, or a name from `python -m zoo list`")
-        return path, None
+    if not published and (os.path.isdir(name) or os.sep in name):
+        if not os.path.isdir(name):
+            raise FileNotFoundError(
+                f"no folder {quoted(name)}; give an existing folder, or a name from `python -m zoo list`"
+            )
+        if revision is not None:
+            raise ValueError(f"revision {quoted(revision)} is of a repository on the Hub; {quoted(name)} is a folder")
+        return pathlib.Path(name), None
     if not published:
         raise unknown_name(name, read_index()["models"], "pretrained model")
     pin = published_weights()[name]
     bundled = BUNDLED / name
     if revision is None and bundled.is_dir():
         return bundled, pin
-    return _fetch(name, Address(repository_of(name), revision or tag_of(pin)), pin), pin
+    return _fetch(Address(repository_of(name), revision or tag_of(pin)), pin), pin
 
 
 def _with_revision(address, revision):
@@ -263,13 +271,11 @@ def _with_revision(address, revision):
     return Address(address.repository, address.revision or revision)
 
 
-def _fetch(name, address, pin):
+def _fetch(address, pin):
     try:
         return fetch(address, pin)
     except OSError as error:
-        raise OSError(
-            f"cannot fetch {name!r} from the Hub repository {address.repository}: {error}; or give the path of a folder"
-        ) from error
+        raise OSError(f"{error}; or give the path of a folder") from error
 
 
 def check_folder(folder, pin=None):

@@ -141,11 +141,17 @@ def model_info(name):
     raise unknown_name(name, [*index["models"], *index["architectures"]], "model")
 
 
+def quoted(name, longest=100):
+    """A name for a message, cut in the middle where it is no name."""
+    text = repr(name)
+    return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-longest // 2 :]}"
+
+
 def unknown_name(name, known, kind):
     """The ValueError for a name that is not in the list, with close ones."""
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=5, cutoff=0.5)
     if close:
-        return ValueError(f"unknown {kind} {name!r}; close: {', '.join(close)}")
+        return ValueError(f"unknown {kind} {quoted(name)}; close: {', '.join(close)}")
     more = f", ... ({len(known)} in all)" if len(known) > 8 else ""
-    return ValueError(f"unknown {kind} {name!r}; there are: {', '.join(known[:8])}{more}")
+    return ValueError(f"unknown {kind} {quoted(name)}; there are: {', '.join(known[:8])}{more}")
