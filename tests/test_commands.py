@@ -1,6 +1,7 @@
 """The shell commands: what they print, and one clear line for every bad input."""
 
 import csv
+import importlib.util
 import json
 import os
 import pathlib
@@ -187,6 +188,26 @@ def test_train_makes_a_complete_folder_and_resumes(tmp_path, capsys, monkeypatch
     assert "n = 2" in (folder / "README.md").read_text()
     with open(folder / "history.csv") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    with open(tmp_path / TABLE / "seed1" / "log.csv") as file:  # Keras's, with the interrupted epoch
+        logged = [(row["epoch"], row["step"]) for row in csv.DictReader(file)]
+    assert logged == [("0", "1"), ("0", "8"), ("1", "16"), ("2", "24")]
+
+
+def test_tensorboard_logs(tmp_path, capsys, monkeypatch):
+    command = ("train", TABLE, "--out", tmp_path / "out", "--epochs", 2, "--validation", 0.2, "--tensorboard", tmp_path)
+    find = importlib.util.find_spec
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboard" else find(name))
+        assert training_command(*command) == 1
+        assert "TensorBoard's logs need tensor" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    pytest.importorskip("tensorflow", reason="Keras writes the logs with TensorFlow")
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert training_command(*command) == 0
+    events = EventAccumulator(str(tmp_path / TABLE / "seed0" / "train")).Reload()
+    assert {"epoch_loss", "epoch_accuracy", "epoch_learning_rate"} <= set(events.Tags()["tensors"])
 
 
 def bad_inputs(tmp_path, write, header, rows):

@@ -1,5 +1,6 @@
 """The training loop: it learns, resumes exactly from any step, and refuses what it cannot do."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -171,13 +172,23 @@ LONG = dataclasses.replace(TINY, epochs=100)
 def start_process(folder):
     code = (
         "import sys; sys.path.insert(0, 'tests'); from test_loop import *; loop.CHECKPOINT_SECONDS = 0; "
-        "loop.fit(LONG, *rows(), 2, sys.argv[1])"
+        "log = open(sys.argv[1] + '-steps', 'a', buffering=1); "
+        "count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: print(batch, file=log)); "
+        "loop.fit(LONG, *rows(), 2, sys.argv[1], callbacks=[count])"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def newest_step(folder):
     return max((int(path.stem[5:]) for path in folder.glob("step-*.json")), default=0)
+
+
+def cut_short(folder):
+    """Damages the newest checkpoint; the step of the one before it, which is to serve."""
+    newest, before = sorted(folder.glob("step-*.json"))[-1:-3:-1]
+    part = folder / f"{newest.stem}.00.npz"
+    part.write_bytes(part.read_bytes()[:-100])
+    return int(before.stem[5:])
 
 
 def wait_for_step(folder, step, process):
@@ -187,25 +198,34 @@ def wait_for_step(folder, step, process):
 
 
 def killed_runs_end_alike(tmp_path, kills):
-    """Kills a real process at random steps, as often as asked; then lets the run end here."""
+    """Kills a real process at random steps, as often as asked; then lets the run end here.
+
+    Every fifth time, and the last, the newest checkpoint is cut short as well.
+    """
     folder, rng, steps = tmp_path / "killed", random.Random(0), 6 * LONG.epochs
-    reached = 0
-    for kill in range(kills):
+    reached, damaged = 0, 0
+    for kill in range(1, kills + 1):
         process = start_process(folder)
         target = reached + rng.randint(1, steps // (kills + 1) - 20)
-        wait_for_step(folder, max(target, 1), process)
+        wait_for_step(folder, target, process)
         process.kill()
         printed = process.communicate()[0]
-        assert not kill or f"resumed at step {reached} of {steps}" in printed
-        assert newest_step(folder) >= target
-        reached = newest_step(folder)
-        if kill == kills - 1:  # the newest is cut short: the one before it serves
-            newest = max(folder.glob("step-*.npz"))
-            newest.write_bytes(newest.read_bytes()[:-100])
+        assert process.returncode == -signal.SIGKILL
+        if kill > 1:
+            assert reached > 0 and f"resumed at step {reached} of {steps}" in printed
+        assert target <= newest_step(folder) < steps
+        cut = kill % 5 == 0 or kill == kills
+        reached = cut_short(folder) if cut else newest_step(folder)
+        damaged += cut
+        print(f"kill {kill}: goes on at step {reached}{', the newest checkpoint cut short' if cut else ''}", flush=True)
     done = []
     count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: done.append(batch))
     killed = loop.fit(LONG, *rows(), 2, folder, quiet=True, callbacks=[count])
-    assert 0 < len(done) <= steps - reached + 2, "more steps than were left: it began anew"
+    assert len(done) == steps - reached, "it did not go on from where it was"
+    executed = len(done) + len((tmp_path / "killed-steps").read_text().split())
+    print(f"{executed} steps executed for {steps}, {kills} kills, {damaged} damaged checkpoints")
+    assert steps <= executed <= steps + 2 * (kills + damaged), "a kill costs the steps since the last checkpoint"
+    assert len(list(folder.glob("damaged-step-*.json"))) == damaged
     assert_same_run(loop.fit(LONG, *rows(), 2, tmp_path / "whole", quiet=True), killed)
 
 
@@ -233,9 +253,9 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, whole):
     assert_same_run(whole, fitted)
 
 
-def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch, whole):
-    with pytest.raises(loop.Interrupted):
-        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(6)])
+@contextlib.contextmanager
+def full_after_the_parts(patch):
+    """The disk is full when the JSON of a checkpoint is written."""
     write = loop.checkpoints.write_atomically
 
     def full(path, content):
@@ -243,12 +263,59 @@ def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch, whole):
             raise OSError(28, "No space left on device")
         write(path, content)
 
-    monkeypatch.setattr(loop.checkpoints, "write_atomically", full)
-    with pytest.raises(OSError, match="No space left"):
+    with patch.context() as context:
+        context.setattr(loop.checkpoints, "write_atomically", full)
+        yield
+
+
+@contextlib.contextmanager
+def files_end_early(patch):
+    """The system itself cuts every file off within the first part."""
+    resource = pytest.importorskip("resource", reason="limits of Unix")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("full, message", [(full_after_the_parts, "No space left"), (files_end_early, "too large")])
+def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch, whole, full, message):
+    with pytest.raises(loop.Interrupted):
         loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(6)])
-    monkeypatch.undo()
-    assert not list(tmp_path.glob("step-000000012*"))
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    with full(monkeypatch), pytest.raises(OSError, match=message):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(6)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept  # nothing half-written
     assert_same_run(whole, loop.fit(TINY, *rows(), 2, tmp_path))
+
+
+def test_a_disk_that_is_full_from_the_start_is_an_error_before_the_first_step(tmp_path, monkeypatch):
+    steps = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: steps.append(batch))
+    with files_end_early(monkeypatch), pytest.raises(OSError, match="too large"):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[count])
+    assert not steps
+
+
+def test_a_checkpoint_of_resnet164_with_its_average_is_small_enough_to_move(tmp_path):
+    """The one before the first step: it has every array already."""
+    recipe = get_recipe("mpelu_nopre_resnet164.cifar100-modern")
+
+    class Built(Exception):
+        pass
+
+    def stop(logs):
+        raise Built
+
+    data = np.zeros((recipe.batch_size, 32, 32, 3), "uint8"), np.zeros(recipe.batch_size, int)
+    with pytest.raises(Built):
+        loop.fit(recipe, *data, 100, tmp_path, callbacks=[keras.callbacks.LambdaCallback(on_train_begin=stop)])
+    _, arrays, _ = loop.checkpoints.load_newest(tmp_path)
+    assert sum(array.nbytes for array in arrays.values()) > 3 * 4 * 1_719_380  # weights, momentum, their average
+    sizes = [path.stat().st_size for path in tmp_path.glob("step-*")]
+    assert max(sizes) <= 16 * 2**20 and sum(sizes) <= 24 * 2**20, sizes
 
 
 def test_checkpoints_move_in_parts(tmp_path, monkeypatch, whole):
@@ -328,6 +395,16 @@ def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
     loop.fit(dataclasses.replace(TINY, epochs=1), *rows(), 2, tmp_path)
     with pytest.raises(ValueError, match="holds another run .it differs in recipe"):
         loop.fit(TINY, *rows(), 2, tmp_path)
+
+
+def test_a_run_of_another_version_of_the_engine_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(loop.Interrupted):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(1)])
+    kept = sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir())
+    monkeypatch.setattr(loop, "ENGINE", loop.ENGINE + 1)
+    with pytest.raises(ValueError, match="holds another run .it differs in engine.; give another --out"):
+        loop.fit(TINY, *rows(), 2, tmp_path)
+    assert sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir()) == kept
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
@@ -435,22 +512,44 @@ def test_the_queue_goes_on_after_a_failure_and_stops_in_time(tmp_path, monkeypat
     assert "--bundle belongs into the commands" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(
-    os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow", reason="TensorFlow itself is the backend"
-)
-def test_training_needs_only_keras_numpy_h5py_and_the_backend(tmp_path):
-    code = (
-        "import sys, importlib.machinery as machinery; find = machinery.PathFinder.find_spec; "
-        "hidden = {'tensorflow', 'tensorflow_datasets', 'huggingface_hub', 'matplotlib', 'sklearn', 'PIL', 'pyarrow'}; "
-        "hide = lambda cls, name, *rest: None if name.partition('.')[0] in hidden else find(name, *rest); "
-        "machinery.PathFinder.find_spec = classmethod(hide); sys.path.insert(0, 'tests'); import numpy as np; "
-        "import training.loop, training.run, dataclasses; from training import get_recipe; "
-        "recipe = dataclasses.replace(get_recipe('mpelu_resnet20.cifar100'), epochs=1, batch_size=8, "
-        "overrides={'depth': 8}); "
-        "training.loop.fit(recipe, np.zeros((16, 32, 32, 3), 'uint8'), np.arange(16), 100, sys.argv[1])"
+# The command where only the modules of its first argument are found of those that others bring; it stops at a step.
+BARE = """
+import dataclasses
+import importlib.machinery as machinery
+import sys
+
+find = machinery.PathFinder.find_spec
+optional = ("tensorflow jax torch tensorflow_datasets tensorboard huggingface_hub matplotlib sklearn PIL pyarrow "
+            "safetensors scipy pandas")
+hidden = set(optional.split()) - set(sys.argv[1].split(","))
+hide = lambda cls, name, *rest: None if name.partition(".")[0] in hidden else find(name, *rest)
+machinery.PathFinder.find_spec = classmethod(hide)
+
+from training import loop, recipes
+from training.__main__ import main
+
+loop.Keeper.on_train_begin = lambda self, logs=None: setattr(self, "stop", True)
+known, small = recipes.get_recipe, {"batch_size": 8, "dtype": "float32", "overrides": {"depth": 8}}
+recipes.get_recipe = lambda name: dataclasses.replace(known(name), **small)
+main(sys.argv[2:])
+"""
+
+
+def test_the_command_needs_only_keras_numpy_h5py_and_the_backend(tmp_path):
+    """`python -m training train` on the .npz, in a process that finds nothing else."""
+    np.savez_compressed(
+        tmp_path / "cifar10.npz",
+        **{f"x_{split}": np.zeros((count, 32, 32, 3), "uint8") for split, count in (("train", 50000), ("test", 10000))},
+        **{f"y_{split}": np.arange(count) % 10 for split, count in (("train", 50000), ("test", 10000))},
     )
-    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    needed = {"jax": "jax,scipy"}.get(keras.backend.backend(), keras.backend.backend())  # JAX itself needs SciPy
+    command = [sys.executable, "-c", BARE, needed, "train", "relu_resnet20.cifar10", "--data-dir", tmp_path]
+    command += ["--out", tmp_path / "runs"]
+    result = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == queue.TEMPFAIL, result.stderr[-3000:]
+    assert "huggingface_hub, matplotlib, safetensors missing here: the run trains" in result.stderr
+    assert "stopped at step 1 of 312500" in result.stderr
+    assert newest_step(tmp_path / "runs" / "relu_resnet20.cifar10" / "seed0") == 1
 
 
 def test_validation_reads_no_test_row_and_publishes_nothing(tmp_path, monkeypatch):
@@ -462,10 +561,29 @@ def test_validation_reads_no_test_row_and_publishes_nothing(tmp_path, monkeypatc
     found = json.loads(made.read_text())
     assert [row["seed"] for row in found["runs"]] == [0, 1]
     assert set(found["runs"][0]) == {"seed", "last", "average"}
+    means = {kind: np.mean([row[kind]["top1"] for row in found["runs"]]) for kind in ("average", "last")}
+    assert found["choice"] == ("average" if means["average"] > means["last"] else "last")
     assert found["rows"] == sum(round(0.25 * count) for count in (47, 57, 38))
     assert not (tmp_path / recipe.name / recipe.name).exists()
     with pytest.raises(ValueError, match="between 0 and 1"):
         run.train(recipe, out=tmp_path, validation=1.5)
+
+
+def test_the_test_rows_are_read_once(tmp_path, monkeypatch):
+    from training import run
+
+    reads = []
+    predict = run.predict
+    monkeypatch.setattr(run, "predict", lambda model, x: reads.append(len(x)) or predict(model, x))
+    model, data = loop.build(TINY, 2), Data()
+    first = run._test_once(model, data, tmp_path)
+    again = run._test_once(model, data, tmp_path)
+    assert reads == [20]
+    np.testing.assert_array_equal(first[0], again[0])
+    model.set_weights([value + 1 for value in model.get_weights()])
+    with pytest.raises(ValueError, match="the test rows were read for other weights of this run"):
+        run._test_once(model, data, tmp_path)
+    assert reads == [20]
 
 
 def test_minutes_become_epochs_once(tmp_path, monkeypatch):
@@ -482,4 +600,5 @@ def test_minutes_become_epochs_once(tmp_path, monkeypatch):
 
 class Data:
     x_train, y_train = rows(320)
+    x_test, y_test = rows(20, seed=1)
     class_names = ("no", "yes")

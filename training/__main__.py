@@ -1,7 +1,6 @@
 """`python -m training train / finetune / benchmark / card / publish / report`."""
 
 import argparse
-import importlib.util
 import os
 import pathlib
 import sys
@@ -46,7 +45,7 @@ def main(arguments=None):
     train.add_argument(
         "--tensorboard",
         metavar="FOLDER",
-        help="write TensorBoard logs (needs TensorFlow; waits for the device at every step)",
+        help="write TensorBoard logs, one folder a seed (needs tensorflow and tensorboard; waits for every step)",
     )
     train.add_argument("--bundle", action="store_true", help="copy the folder of weights into the package")
     train.set_defaults(run=_train)
@@ -124,8 +123,6 @@ def _train(args):
     recipe = get_recipe(args.name)  # an unknown name costs no import of a backend
     if args.deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-    import keras
-
     from training.loop import Interrupted
     from training.loop import make_deterministic
     from training.run import describe
@@ -133,13 +130,6 @@ def _train(args):
 
     if args.deterministic:
         make_deterministic()
-    callbacks = []
-    if args.tensorboard:
-        if importlib.util.find_spec("tensorflow") is None:
-            raise ModuleNotFoundError(
-                "--tensorboard: Keras writes its logs with TensorFlow; install it, or leave it out"
-            )
-        callbacks = [keras.callbacks.TensorBoard(args.tensorboard)]
     try:
         made = train(
             recipe,
@@ -152,10 +142,11 @@ def _train(args):
             args.validation,
             args.devices,
             args.bundle,
-            callbacks,
+            (),
             args.data,
             args.label,
             args.publish,
+            args.tensorboard,
         )
     except Interrupted as reason:
         print(f"{reason}; the same command goes on from there", file=sys.stderr)

@@ -271,13 +271,14 @@ class Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.monotonic() - self.started
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        logs.update(learning_rate=rate, step=self.step)  # for the callbacks that come after this one
         if self.step % self.steps:  # stopped within the epoch
             self.seconds_before += seconds
             return
         if not np.isfinite(logs["loss"]):
             self.failed = self.model.stop_training = True
             return
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch + 1, "loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
         self.history.append({**row, "learning_rate": rate, "seconds": round(self.seconds_before + seconds, 2)})
         self.alpha_beta.append(alpha_beta(self.training_model.network))

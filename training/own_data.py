@@ -47,7 +47,7 @@ def own_dataset(path, arch, label):
 
 def check_writable(out):
     """Raises OSError before the work, not after it, where a folder cannot be made."""
-    nearest = next(parent for parent in out.absolute().parents if parent.exists())
+    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise NotADirectoryError(f"{nearest} is a file; give another --out")
     if not os.access(nearest, os.W_OK):

@@ -61,6 +61,7 @@ def train(
     data=None,
     label="label",
     publish=None,
+    tensorboard=None,
 ):
     """Trains every seed of a recipe and writes the folder of the first.
 
@@ -88,6 +89,7 @@ def train(
         label: Column of the label in the CSV.
         publish: `"last"` or `"average"` in place of the recipe's; to be chosen
             by a run with `validation`.
+        tensorboard: Folder for TensorBoard's logs, one folder each seed.
 
     Returns:
         The path of the folder of weights, or of `validation.json`.
@@ -112,6 +114,10 @@ def train(
         recipe = dataclasses.replace(recipe, publish=publish)
     home = pathlib.Path(out) / recipe.name
     check_writable(home)
+    if tensorboard is not None:
+        for name in ("tensorflow", "tensorboard"):
+            if importlib.util.find_spec(name) is None:
+                raise ModuleNotFoundError(f"TensorBoard's logs need {name}; install it, or leave them out")
     missing = [name for name in PACKAGING if importlib.util.find_spec(name) is None]
     if missing:
         print(
@@ -149,7 +155,7 @@ def train(
             left,
             arguments,
             devices=devices,
-            callbacks=callbacks,
+            callbacks=[*callbacks, *logs_of(recipe, seed, folder, tensorboard)],
         )
         if validation is not None:
             runs.append({"seed": seed, **_validated(fitted, dataset)})
@@ -221,6 +227,14 @@ def train(
         weights = BUNDLED / recipe.name
         put_in_place(copy, weights)
     return weights
+
+
+def logs_of(recipe, seed, folder, tensorboard):
+    """Keras's own logs of a run, as callbacks."""
+    # An interrupted epoch has a row too; `step` tells it from a whole one. (history.csv has whole ones only.)
+    yield keras.callbacks.CSVLogger(str(folder / "log.csv"), append=True)
+    if tensorboard is not None:
+        yield keras.callbacks.TensorBoard(str(pathlib.Path(tensorboard) / recipe.name / f"seed{seed}"))
 
 
 def epochs_in(minutes, recipe, dataset, arguments, home, devices):
