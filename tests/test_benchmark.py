@@ -13,7 +13,7 @@ from training import get_recipe
 
 
 def test_the_host_clock_tells_the_step_from_what_is_outside(monkeypatch):
-    """A step of 20 ms, and 20 ms of another callback: half of the time each."""
+    """A step of 50 ms, and 50 ms of another callback: half of the time each."""
     monkeypatch.setattr(benchmark.HostClock, "WARM", 2)
     monkeypatch.setattr(benchmark.HostClock, "TIMED", 8)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
@@ -23,15 +23,15 @@ def test_the_host_clock_tells_the_step_from_what_is_outside(monkeypatch):
     step = model.train_function
 
     def slow(*arguments):
-        time.sleep(0.02)
+        time.sleep(0.05)
         return step(*arguments)
 
     model.train_function = slow
     clock = benchmark.HostClock()
-    wait = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: time.sleep(0.02))
+    wait = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: time.sleep(0.05))
     model.fit(x, y, batch_size=2, epochs=2, verbose=0, callbacks=[clock, wait])
     assert clock.step == 2 + 2 * 8 + 1  # it ended the fit
-    assert clock.seconds_per_step > 0.04
+    assert clock.seconds_per_step > 0.1
     assert 0.3 < clock.host_share < 0.7
 
 
