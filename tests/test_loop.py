@@ -399,7 +399,7 @@ def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
 
 def test_a_run_of_another_version_of_the_engine_is_refused(tmp_path, monkeypatch):
     with pytest.raises(loop.Interrupted):
-        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(1)])
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(2)])
     kept = sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir())
     monkeypatch.setattr(loop, "ENGINE", loop.ENGINE + 1)
     with pytest.raises(ValueError, match="holds another run .it differs in engine.; give another --out"):
