@@ -86,10 +86,10 @@ def test_an_ordinary_model_is_saved_and_gives_its_golden_outputs_again(tmp_path,
     again = zoo.load_model(folder, compile=False)
     golden = np.load(folder / "golden.npz")
     assert golden["inputs"].shape[1:] == tuple(size or 32 for size in model.inputs[0].shape[1:])
-    expected = np.asarray(model(golden["inputs"]))
+    expected = np.asarray(model.predict_on_batch(golden["inputs"]))
     assert np.ptp(expected, axis=0).max() > 1e-6  # the inputs differ, and are such as matter
     np.testing.assert_allclose(golden["outputs"], expected, atol=1e-5)
-    np.testing.assert_allclose(np.asarray(again(golden["inputs"])), expected, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(again.predict_on_batch(golden["inputs"])), expected, atol=1e-5)
     monkeypatch.chdir(tmp_path)
     if model.inputs[0].shape[0] is None:  # the card's snippet takes two rows
         exec(ModelCard.load(folder / "README.md").text.split("```python\n")[1].split("```")[0], {})
@@ -156,7 +156,7 @@ def test_images_of_any_size_are_predicted_in_their_own(tmp_path):
     files = [image(tmp_path, "1.png", (20, 30)), image(tmp_path, "2.png", (9, 40)), image(tmp_path, "3.png", (9, 40))]
     rows = predict_files(folder, files)
     for file, row in zip(files, rows, strict=True):
-        logits = np.asarray(model(np.asarray(Image.open(file))[None]))[0].astype("float64")
+        logits = np.asarray(model.predict_on_batch(np.asarray(Image.open(file))[None]))[0].astype("float64")
         expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         found = dict(row["top5"])
         np.testing.assert_allclose([found[name] for name in "abc"], expected, atol=1e-5)
@@ -170,7 +170,7 @@ def test_grey_images_are_read_as_grey(tmp_path):
     folder = zoo.save_model(model, tmp_path / "net")
     grey = image(tmp_path, "grey.png", (28, 28), "L")
     row = predict_files(folder, [grey])[0]
-    logits = np.asarray(model(np.asarray(Image.open(grey))[None, ..., None]))[0].astype("float64")
+    logits = np.asarray(model.predict_on_batch(np.asarray(Image.open(grey))[None, ..., None]))[0].astype("float64")
     assert row["top5"][0][0] == str(logits.argmax())
     colour = image(tmp_path, "colour.png", (50, 60))
     expected = Image.open(colour).convert("L").resize((28, 28), Image.Resampling.BICUBIC)
@@ -182,7 +182,7 @@ def test_one_output_is_a_number_or_the_probability_of_the_second_class(tmp_path)
     inputs = keras.Input((2,))
     sigmoid = keras.Model(inputs, keras.layers.Dense(1, "sigmoid", name="classifier")(inputs), name="net")
     (tmp_path / "x.csv").write_text("a,b\n0.5,-2\n")
-    p = float(np.asarray(sigmoid(np.array([[0.5, -2]], "float32")))[0, 0])
+    p = float(np.asarray(sigmoid.predict_on_batch(np.array([[0.5, -2]], "float32")))[0, 0])
     names = ["a", "b"]
     two = zoo.save_model(sigmoid, tmp_path / "two", details={"class_names": ["no", "yes"], "feature_names": names})
     row = predict_files(two, [tmp_path / "x.csv"])[0]
