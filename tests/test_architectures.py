@@ -207,7 +207,10 @@ def check_gradients(model, x, y):
         assert gradient is not None, f"no gradient for {weight.path}"
         gradient = keras.ops.convert_to_numpy(gradient)
         assert np.all(np.isfinite(gradient)), f"the gradient of {weight.path} is not finite"
-        assert np.any(gradient), f"no gradient for {weight.path}"
+        # Without batch norm in the branches the signal grows with depth: at 1001 it is 1e5 to 1e11 at the start, where
+        # exp(beta * x) is 0 in float32 for every negative x of some layers, and so is beta's gradient.
+        underflows = model.name == "mpelu_nopre_nobranchbn_resnet1001" and weight.path.endswith("/beta")
+        assert np.any(gradient) or underflows, f"no gradient for {weight.path}"
 
 
 def cross_entropy(y, outputs):
