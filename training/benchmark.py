@@ -119,12 +119,12 @@ def throughput(out, archs=("relu_resnet20", "mpelu_resnet20"), repeats=3, rows=6
     """
     jobs = [
         (
-            {"arch": arch, "dtype": dtype, "repeat": repeat, "rows": rows},
+            {"arch": arch, "backend": keras.backend.backend(), "dtype": dtype, "repeat": repeat, "rows": rows},
             functools.partial(_throughput_pair, arch, dtype, rows),
         )
-        for arch in archs
+        for repeat in range(repeats)  # outermost: what was stopped early has some of everything
         for dtype in ("float32", "mixed_bfloat16")
-        for repeat in range(repeats)
+        for arch in archs
     ]
     return _write(pathlib.Path(out) / "throughput.csv", jobs)
 
