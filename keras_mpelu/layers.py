@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_mpelu import kernels
+
 
 def mpelu(x, alpha, beta):
     """Multiple parametric exponential linear unit.
@@ -35,17 +37,25 @@ def mpelu(x, alpha, beta):
     - [Li et al., 2018](https://arxiv.org/abs/1606.00305), equation 1
     """
     x = ops.convert_to_tensor(x)
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    if dtype in ("float16", "bfloat16"):
-        # In float32: the gradients of alpha and beta are sums over a batch of images, far beyond half precision.
-        return ops.cast(mpelu(ops.cast(x, "float32"), alpha, beta), dtype)
+    # In float32 at least: the gradients of alpha and beta are sums over a batch of images, far beyond half precision.
+    dtype = keras.backend.result_type(x.dtype, "float32")
+    alpha, beta = ops.cast(alpha, dtype), ops.cast(beta, dtype)
+    kernel = kernels.of_this_backend()
+    if kernel is None or any(isinstance(tensor, keras.KerasTensor) for tensor in (x, alpha, beta)):
+        return plain_mpelu(x, alpha, beta)
+    if alpha.shape != beta.shape:
+        alpha, beta = alpha + ops.zeros_like(beta), beta + ops.zeros_like(alpha)
+    return kernel.mpelu(x, alpha, beta)
+
+
+def plain_mpelu(x, alpha, beta):
+    """`mpelu` from Keras operations alone, with the gradient that the backend derives."""
+    wide = ops.cast(x, alpha.dtype)
     # The exponential sees the negative side only: `where` propagates the
     # gradient of both its branches, and 0 * inf would be NaN. Not `minimum`:
     # JAX and torch halve its gradient at 0.
-    negative = ops.where(x > 0, ops.zeros_like(x), x)
-    alpha = ops.cast(alpha, x.dtype)
-    beta = ops.cast(beta, x.dtype)
-    return ops.where(x > 0, x, alpha * ops.expm1(beta * negative))
+    negative = ops.where(wide > 0, ops.zeros_like(wide), wide)
+    return ops.cast(ops.where(wide > 0, wide, ops.multiply(alpha, ops.expm1(ops.multiply(beta, negative)))), x.dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_mpelu")

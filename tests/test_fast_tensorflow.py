@@ -27,6 +27,7 @@ def bfloat16():
 def example_model():
     """A small network whose weights are all away from their defaults, and a batch for it."""
     rng = np.random.default_rng(0)
+    keras.utils.set_random_seed(0)
     model = create_model("mpelu_resnet20", depth=8, num_classes=5, classifier_activation=None, input_shape=(16, 16, 3))
     for weight in model.weights:
         if weight.name in ("gamma", "moving_variance", "alpha") or "_act" in weight.path:

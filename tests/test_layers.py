@@ -9,6 +9,7 @@ import pytest
 
 from keras_mpelu import MPELU
 from keras_mpelu import mpelu
+from keras_mpelu.layers import plain_mpelu
 
 BACKEND = keras.backend.backend()
 MODES = ["eager"] if BACKEND == "torch" else ["eager", "jit"]
@@ -140,6 +141,62 @@ def test_alpha_zero_is_relu(mode):
     np.testing.assert_array_equal(gradients[0], upstream * (x > 0))
     assert np.isfinite(gradients[1]) and gradients[1] != 0  # alpha can leave 0
     assert gradients[2] == 0
+
+
+@pytest.mark.parametrize("axis", [-1, 1, None])
+def test_more_numbers_than_a_kernel_takes_at_once(axis):
+    x, alpha, beta, upstream = data(7, 64, 20, 70, channels=() if axis is None else {-1: 70, 1: 64}[axis])
+    shape = {-1: (1, 1, 1, 70), 1: (1, 64, 1, 1), None: (1, 1, 1, 1)}[axis]
+    arrays = x, alpha.reshape(shape), beta.reshape(shape)
+    outputs, gradients = outputs_and_gradients(mpelu, arrays, upstream)
+    for actual, value in zip((outputs, *gradients), reference(*arrays, upstream), strict=True):
+        assert_close(actual.squeeze(), value.squeeze())
+
+
+@pytest.mark.parametrize("alpha, beta", [((), (4,)), ((4,), ()), ((3, 1), (4,)), ((1, 4), (4,))])
+def test_alpha_and_beta_of_other_shapes(alpha, beta):
+    rng = np.random.default_rng(0)
+    shapes = (5, 3, 4), alpha, beta
+    x, alpha, beta = (np.asarray(rng.uniform(-2, 1, shape), "float32") for shape in shapes)
+    outputs, gradients = outputs_and_gradients(mpelu, (x, alpha, beta), np.ones_like(x))
+    expected, expected_gradients = outputs_and_gradients(plain_mpelu, (x, alpha, beta), np.ones_like(x))
+    for actual, value in zip((outputs, *gradients), (expected, *expected_gradients), strict=True):
+        assert_close(actual, value)
+
+
+def test_gradient_of_the_gradient():
+    """Of x alone: `alpha * beta**2 * exp(beta * x)` where x is negative."""
+    x, alpha, beta = np.array([-1.5, -0.2, 0.7], "float32"), np.float32(0.5), np.float32(2)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        x_ = tf.constant(x)
+        with tf.GradientTape() as outer:
+            outer.watch(x_)
+            with tf.GradientTape() as inner:
+                inner.watch(x_)
+                outputs = mpelu(x_, alpha, beta)
+            first = inner.gradient(outputs, x_)
+        second = outer.gradient(first, x_)
+    elif BACKEND == "jax":
+        import jax
+
+        second = jax.grad(lambda x: jax.grad(lambda x: mpelu(x, alpha, beta).sum())(x).sum())(x)
+    else:
+        import torch
+
+        x_ = torch.tensor(x, requires_grad=True)
+        (first,) = torch.autograd.grad(mpelu(x_, alpha, beta).sum(), x_, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), x_)
+    np.testing.assert_allclose(to_numpy(second), np.where(x > 0, 0, 2 * np.exp(2 * x)), rtol=1e-5)
+
+
+def test_a_symbolic_input():
+    """`mpelu` as an operation of a functional model."""
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, mpelu(inputs, 0.5, 2.0))
+    x = data(4, 3, channels=3)[0]
+    assert_close(model.predict(x, verbose=0), reference(x, [[0.5]], [[2.0]])[0])
 
 
 def test_new_layer_is_elu():

@@ -8,7 +8,17 @@ import sys
 from zoo.__main__ import run_command
 
 OF_A_RUN = ("data", "seeds", "epochs", "minutes", "validation", "publish", "tensorboard")  # not of a queue
-BENCHMARKS = ("tabular", "finetuning", "throughput", "loading", "signal")
+BENCHMARKS = (
+    "tabular",
+    "finetuning",
+    "throughput",
+    "loading",
+    "signal",
+    "activation",
+    "startup",
+    "deep",
+    "scaling",
+)
 TABLE_OPTIONS = ("task", "patience", "balanced", "categorical", "ignore")
 # What is measured on the UCI tasks, and the options that it takes.
 UCI_BENCHMARKS = {

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_mpelu import MPELU
+from keras_mpelu.kernels import tensorflow as kernel
 from zoo.graphs import deep_graphs
 
 
@@ -36,34 +37,16 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
-@tf.function(jit_compile=True)
-def _forward(x, alpha, beta):
-    x32 = tf.cast(x, "float32")
-    outputs = tf.where(x32 > 0, x32, alpha * tf.math.expm1(beta * tf.minimum(x32, 0.0)))
-    return tf.cast(outputs, x.dtype)
-
-
-@tf.function(jit_compile=True)
-def _backward(x, alpha, beta, upstream):
-    x32, upstream32 = tf.cast(x, "float32"), tf.cast(upstream, "float32")
-    negative = tf.minimum(x32, 0.0)
-    slope = tf.exp(beta * negative)
-    axes = list(range(len(x.shape) - 1))
-    return (
-        tf.cast(upstream32 * tf.where(x32 > 0, 1.0, alpha * beta * slope), x.dtype),
-        # Sums in float32, whatever the dtype of the activations.
-        tf.reduce_sum(upstream32 * (slope - 1.0), axes),
-        alpha * tf.reduce_sum(upstream32 * negative * slope, axes),
-    )
+_forward = tf.function(kernel.forward, jit_compile=True)
 
 
 @tf.custom_gradient
 def _mpelu(x, alpha, beta):
-    return _forward(x, alpha, beta), lambda upstream: _backward(x, alpha, beta, upstream)
+    return _forward(x, alpha, beta), lambda upstream: kernel.backward(x, alpha, beta, upstream)
 
 
 class FusedMPELU(MPELU):
-    """MPELU with one fused pass forward and one backward."""
+    """MPELU with a fused pass forward too, which a model that is exported could not have."""
 
     def call(self, inputs):
         return _mpelu(inputs, tf.convert_to_tensor(self.alpha), tf.convert_to_tensor(self.beta))

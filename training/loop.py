@@ -22,7 +22,7 @@ from zoo.graphs import functional_model
 from zoo.registry import create_model
 
 # Counts up whenever a change makes the same recipe and seed give other weights: an older run is then not resumed.
-ENGINE = 2
+ENGINE = 3
 CHECKPOINT_SECONDS = 30
 CHECK_STEPS = 50  # after so many, or two seconds, the host waits for the device: to see a NaN, and to keep time
 LINE_SECONDS = 60  # within an epoch
