@@ -486,30 +486,105 @@ def test_a_run_without_a_sound_checkpoint_is_not_begun_anew(tmp_path):
 
 def test_the_queue_goes_on_after_a_failure_and_stops_in_time(tmp_path, monkeypatch, capsys):
     path = tmp_path / "QUEUE.md"
-    lines = [f"| `python -m training train {name}` | to do |" for name in ("bad.a", "ended.b", "stopped.c", "late.d")]
+    lines = [
+        f"| `python -m training train {name}` | to do |"
+        for name in ("bad.a", "ended.b --epochs 3", "ended.b", "stopped.c", "late.d")
+    ]
     path.write_text("\n".join(lines))
-    ended = tmp_path / "runs" / "ended.b" / "ended.b" / "recipe.json"
-    ended.parent.mkdir(parents=True)
-    ended.write_text('{"results": {"seeds": [0]}}')
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "ended.txt").write_text("ended.b --epochs 3\n")
     calls = []
 
     def run(command):
         calls.append(command)
-        return {"bad.a": 1, "stopped.c": queue.TEMPFAIL}[command[4]]
+        return {"bad.a": 1, "ended.b": 0, "stopped.c": queue.TEMPFAIL}[command[4]], False
 
     monkeypatch.setattr(queue, "_run", run)
     command = ["train", "--queue", str(path), "--out", str(tmp_path / "runs"), "--stop-after", "9"]
     with pytest.raises(SystemExit) as exit:
         training_command(command)
     assert exit.value.code == queue.TEMPFAIL
-    assert [call[4] for call in calls] == ["bad.a", "stopped.c"]
+    assert [call[4] for call in calls] == ["bad.a", "ended.b", "stopped.c"]  # with other options it is another run
+    assert (tmp_path / "runs" / "ended.txt").read_text() == "ended.b --epochs 3\nended.b\n"
     assert 8 < float(calls[0][calls[0].index("--stop-after") + 1]) < 9
-    assert "ended.b has ended" in capsys.readouterr().out
+    assert "ended.b --epochs 3 has ended" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         training_command([*command[:-1], "0"])
-    assert len(calls) == 2  # no time: nothing is begun
+    assert len(calls) == 3  # no time: nothing is begun
     assert training_command([*command, "--bundle"]) == 1
     assert "--bundle belongs into the commands" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_signal_to_the_queue_ends_it_whatever_the_run_makes_of_it(tmp_path):
+    """The run dies of it, as one does that has not begun to train."""
+    script = "import time; print('up', flush=True); time.sleep(60)"
+    program = (
+        "import sys; from training import queue\n"
+        f"run = queue._run; queue._run = lambda command: run([sys.executable, '-c', {script!r}])\n"
+        "from training.__main__ import main; main()"
+    )
+    (tmp_path / "QUEUE.md").write_text(
+        "| `python -m training train a.b` | to do |\n| `python -m training train c.d` | |"
+    )
+    command = [sys.executable, "-c", program, "train", "--queue", str(tmp_path / "QUEUE.md"), "--out", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        while process.stdout.readline() != "up\n":
+            pass
+        process.terminate()
+        printed = process.stdout.read()
+    assert process.returncode == queue.TEMPFAIL
+    assert "stopped in time" in printed and "c.d" not in printed
+    assert not (tmp_path / "ended.txt").exists()
+
+
+def test_checkpoints_whose_run_is_not_known_are_refused(tmp_path):
+    with pytest.raises(loop.Interrupted):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(4)])
+    facts = (tmp_path / "run.json").read_text()
+    (tmp_path / "run.json").write_text(facts[:40])
+    with pytest.raises(ValueError, match="run.json is damaged"):
+        loop.fit(TINY, *rows(), 2, tmp_path)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match="has checkpoints but no run.json"):
+        loop.fit(dataclasses.replace(TINY, learning_rate=0.5), *rows(), 2, tmp_path)
+
+
+def test_an_older_version_may_have_begun_the_run(tmp_path, capsys):
+    """It lacks a field that recipes have got since, and was of another Keras: that is said."""
+    with pytest.raises(loop.Interrupted):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(4)])
+    facts = json.loads((tmp_path / "run.json").read_text())
+    del facts["recipe"]["erase"]
+    facts["versions"]["keras"] = "3.0"
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    loop.fit(TINY, *rows(), 2, tmp_path)
+    printed = capsys.readouterr().out
+    assert "resumed at step 4" in printed and "was begun with {'keras': '3.0'" in printed
+
+
+@pytest.mark.parametrize("seeds", [[0, 0], [-1], []])
+def test_seeds_that_are_none_are_refused_before_anything_is_made(tmp_path, seeds):
+    from training import run
+
+    with pytest.raises(ValueError, match="seeds are different whole numbers"):
+        run.train(get_recipe("snn_mlp2.wine"), out=tmp_path / "runs", seeds=seeds)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_results_of_other_settings_are_not_overwritten(tmp_path):
+    from training import run
+
+    recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=2)
+    made = run.train(recipe, out=tmp_path, seeds=[0], validation=0.25)
+    kept = made.read_text()
+    with pytest.raises(ValueError, match="other settings and the seeds 0, which would be lost"):
+        run.train(recipe, out=tmp_path, seeds=[1], validation=0.25, epochs=3)
+    with pytest.raises(ValueError, match="these settings and the seeds 0, .* or these seeds too"):
+        run.train(recipe, out=tmp_path, seeds=[1], validation=0.25)
+    assert made.read_text() == kept
+    run.train(recipe, out=tmp_path, seeds=[0, 1], validation=0.25)
+    assert json.loads(made.read_text())["runs"][0] == json.loads(kept)["runs"][0]
 
 
 # The command where only the modules of its first argument are found of those that others bring; it stops at a step.
@@ -592,6 +667,8 @@ def test_minutes_become_epochs_once(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "load_dataset", lambda *_: Data())
     recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=7)
     arguments = recipe, Data(), {"num_features": 5}, tmp_path, 1
+    with pytest.raises(loop.Interrupted):  # the time to stop comes before the end of the timing
+        run.epochs_in(2, *arguments, 0)
     epochs = run.epochs_in(2, *arguments)
     assert epochs >= 1
     monkeypatch.setattr(loop, "fit", lambda *_: pytest.fail("timed again"))

@@ -16,6 +16,7 @@ import numpy as np
 
 from training import checkpoints
 from training.optimizer import CoupledSGD
+from training.recipes import Recipe
 from training.training_model import TrainingModel
 from zoo.datasets import sha256_of
 from zoo.graphs import functional_model
@@ -105,9 +106,8 @@ def fit(
     found = check_devices(devices, recipe.batch_size)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    decisive = {**dataclasses.asdict(recipe), "notes": None, "seeds": None, "publish": None}  # none changes the run
     run = {
-        "recipe": decisive,
+        "recipe": decisive(dataclasses.asdict(recipe)),
         "seed": seed,
         "data": sha256_of(x, y),
         "backend": keras.backend.backend(),
@@ -518,18 +518,41 @@ def distribution(devices):
         keras.distribution.set_distribution(before)
 
 
+def decisive(fields):
+    """The fields of a recipe that decide on the weights, as JSON has them; what an older one lacks has its default."""
+    known = dataclasses.asdict(Recipe(name="", epochs=1, batch_size=1, learning_rate=1.0))
+    return json.loads(json.dumps({**known, **fields, "notes": None, "seeds": None, "publish": None}))
+
+
 def _check_same_run(path, run):
-    run = json.loads(json.dumps(run))
-    if path.exists():
-        stored = json.loads(path.read_text())
-        if stored != run:
-            different = sorted(key for key in run.keys() | stored.keys() if run.get(key) != stored.get(key))
+    backend = keras.backend.backend()
+    versions = {"keras": keras.__version__, backend: __import__(backend).__version__}
+    if not path.exists():
+        if any(path.parent.glob("step-*.json")):
             raise ValueError(
-                f"{path.parent} holds another run (it differs in {', '.join(different)}); give another --out, or "
-                "delete it to start anew"
+                f"{path.parent} has checkpoints but no run.json, which says of which run they are; bring it back, or "
+                "give another --out"
             )
+        checkpoints.write_atomically(path, json.dumps({**run, "versions": versions}, indent=1).encode())
         return
-    checkpoints.write_atomically(path, json.dumps(run, indent=1).encode())
+    try:
+        stored = json.loads(path.read_text())
+        stored["recipe"] = decisive(stored["recipe"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); bring it back, or give another --out") from None
+    begun_with = stored.pop("versions", versions)
+    if stored != run:
+        different = sorted(key for key in run.keys() | stored.keys() if run.get(key) != stored.get(key))
+        raise ValueError(
+            f"{path.parent} holds another run (it differs in {', '.join(different)}); give another --out, or "
+            "delete it to start anew"
+        )
+    if begun_with != versions:
+        print(
+            f"{run['recipe']['name']} was begun with {begun_with} and goes on with {versions}: the weights may differ "
+            "in rounding from those of an uninterrupted run",
+            flush=True,
+        )
 
 
 def make_deterministic():

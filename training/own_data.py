@@ -70,7 +70,10 @@ def read_image_folders(folder, shape):
         )
     images, labels = [], []
     for number, path in enumerate(classes):
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+        files = [file for file in found if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES]
+        if others := [file.name for file in found if file not in files]:
+            print(f"{path}: {len(others)} left out that are no images of a known kind, such as {others[0]}", flush=True)
         if len(files) < 2:
             raise ValueError(f"{path} has {len(files)} images; expected two or more, so that one can be held out")
         images += [read_image(file, shape) for file in files]

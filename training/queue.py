@@ -1,7 +1,5 @@
 """The queue: a Markdown table of training commands, worked through from the top."""
 
-import itertools
-import json
 import os
 import pathlib
 import re
@@ -10,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-
-from training.recipes import get_recipe
 
 COMMAND = re.compile(r"`(python -m training train [^`]+)`")
 TEMPFAIL = getattr(os, "EX_TEMPFAIL", 75)
@@ -42,12 +38,15 @@ def train_queue(args):
     """Runs the queue's commands one after the other, each resumed or started, until `stop_after`.
 
     Each run is a process of its own, so that nothing of one reaches the next. A
-    run that has ended in the folder `--out` is passed over.
+    run that has ended is noted in `ended.txt` of the folder `--out`, and passed
+    over from then on.
     """
     started, failed = time.monotonic(), []
+    ended = pathlib.Path(args.out) / "ended.txt"
     for arguments in read_queue(args.queue):
-        if _has_ended(arguments, pathlib.Path(args.out)):
-            print(f"queue: {arguments[0]} has ended in {args.out}", flush=True)
+        run = shlex.join(arguments)
+        if ended.exists() and run in ended.read_text().splitlines():
+            print(f"queue: {run} has ended in {args.out}", flush=True)
             continue
         command = [sys.executable, "-m", "training", "train", *arguments, "--out", args.out]
         if args.data_dir:
@@ -58,26 +57,39 @@ def train_queue(args):
                 _stopped()
             command += ["--stop-after", f"{left:.2f}"]
         print(f"queue: {shlex.join(command[1:])}", flush=True)
-        status = _run(command)
-        if status == TEMPFAIL:
+        status, told_to_stop = _run(command)
+        if status == 0:
+            ended.parent.mkdir(parents=True, exist_ok=True)
+            with open(ended, "a") as file:
+                file.write(f"{run}\n")
+        if status == TEMPFAIL or told_to_stop:
             _stopped()
         if status:
-            failed.append(arguments[0])
-            print(f"queue: {arguments[0]} failed with exit status {status}; going on", flush=True)
+            failed.append(run)
+            print(f"queue: {run} failed with exit status {status}; going on", flush=True)
     if failed:
         raise ValueError(f"{len(failed)} of the queue's runs failed: {', '.join(failed)}; their messages are above")
     print("queue: nothing left to run", flush=True)
 
 
 def _run(command):
-    """Runs a command to its end; Ctrl-C and SIGTERM are its to obey: it saves, and says so by its exit status."""
+    """Runs a command to its end: its exit status, and whether Ctrl-C or SIGTERM came in that time.
+
+    Both are the run's to obey: it saves, where it has begun to train.
+    """
+    received = []
+
+    def note(number, frame):
+        received.append(number)
+        if number == signal.SIGTERM:  # a terminal sends Ctrl-C to the process itself
+            process.terminate()
+
+    old = {}
     process = subprocess.Popen(command)
-    old = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),  # a terminal sends it to the process itself
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: process.terminate()),
-    }
     try:
-        return process.wait()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            old[number] = signal.signal(number, note)
+        return process.wait(), bool(received)
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
@@ -86,23 +98,3 @@ def _run(command):
 def _stopped():
     print("queue: stopped in time; the same command goes on", flush=True)
     raise SystemExit(TEMPFAIL)
-
-
-def _name(arguments):
-    """Name of the folder that a run makes."""
-    if "--data" in arguments:
-        return get_recipe(arguments[0]).on_own_data(arguments[arguments.index("--data") + 1]).name
-    return arguments[0] if "." in arguments[0] else get_recipe(arguments[0]).name
-
-
-def _has_ended(arguments, out):
-    name = _name(arguments)
-    if "--validation" in arguments:
-        fraction = float(arguments[arguments.index("--validation") + 1])
-        return (out / name / f"validation-{fraction}" / "validation.json").exists()
-    recipe = out / name / name / "recipe.json"
-    seeds = itertools.takewhile(
-        str.isdigit, arguments[arguments.index("--seeds") + 1 :] if "--seeds" in arguments else ()
-    )
-    wanted = [int(seed) for seed in seeds]
-    return recipe.exists() and wanted in ([], json.loads(recipe.read_text())["results"]["seeds"])

@@ -1,6 +1,5 @@
 """From a recipe to a complete folder of weights: train, evaluate once, write the card."""
 
-import contextlib
 import dataclasses
 import hashlib
 import importlib.util
@@ -101,6 +100,11 @@ def train(
     started = time.monotonic()
     if epochs is not None and minutes is not None:
         raise ValueError(f"epochs or minutes, not both; received epochs={epochs} and minutes={minutes}")
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise ValueError(f"minutes is a number above 0; received {minutes}")
+    seeds = tuple(recipe.seeds if seeds is None else seeds)
+    if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
+        raise ValueError(f"seeds are different whole numbers from 0 to 2**32 - 1; received {seeds}")
     if data is not None:
         if bundle:
             raise ValueError(f"weights of one's own data ({data}) are not for the package; leave bundle out")
@@ -132,13 +136,18 @@ def train(
         dataset = hold_out(dataset.x_train, dataset.y_train, dataset.class_names, (), validation, SPLIT_SEED)
         home = home / f"validation-{validation}"
     arguments = builder_arguments(dataset)
+    if data is not None and len(dataset.x_train) < recipe.batch_size:
+        recipe = dataclasses.replace(recipe, batch_size=len(dataset.x_train))
+        print(f"{recipe.name}: batches of {recipe.batch_size}, which is all training rows", flush=True)
     if data is not None and dataset.x_train.ndim == 4:
         arguments = image_statistics(dataset.x_train)
     if minutes is not None:
-        epochs = epochs_in(minutes, recipe, dataset, arguments, home, devices)
+        left = None if stop_after is None else stop_after - (time.monotonic() - started) / 60
+        epochs = epochs_in(minutes, recipe, dataset, arguments, home, devices, left)
     if epochs is not None:
         recipe = recipe.rescaled(epochs)
-    seeds = tuple(seeds or recipe.seeds)
+    made = home / "validation.json" if validation is not None else home / recipe.name / "recipe.json"
+    check_earlier(made, recipe, seeds)
     runs = []
     for seed in seeds:
         left = None if stop_after is None else stop_after - (time.monotonic() - started) / 60
@@ -173,8 +182,8 @@ def train(
             "runs": runs,
             "choice": better_weights(runs),
         }
-        loop.checkpoints.write_atomically(home / "validation.json", (json.dumps(facts, indent=1) + "\n").encode())
-        return home / "validation.json"
+        loop.checkpoints.write_atomically(made, (json.dumps(facts, indent=1) + "\n").encode())
+        return made
     if missing:
         return home
     (model, history, _, alpha_beta), logits, figures = runs[0]
@@ -186,6 +195,7 @@ def train(
         **figures,
         **by_superclass(dataset, logits),
         "seeds": list(seeds),
+        **({} if devices == 1 else {"devices": devices}),
         "top1_by_seed": [run[2]["top1"] for run in runs],
         "parameters": trainable_parameters(published),
         "macs": multiply_accumulates(published),
@@ -237,7 +247,22 @@ def logs_of(recipe, seed, folder, tensorboard):
         yield keras.callbacks.TensorBoard(str(pathlib.Path(tensorboard) / recipe.name / f"seed{seed}"))
 
 
-def epochs_in(minutes, recipe, dataset, arguments, home, devices):
+def check_earlier(path, recipe, seeds):
+    """Raises ValueError where a run of another kind has its results: more seeds may be added, nothing is lost."""
+    if not path.exists():
+        return
+    facts = json.loads(path.read_text())
+    earlier = facts["results"]["seeds"] if "results" in facts else [run["seed"] for run in facts["runs"]]
+    same = loop.decisive(facts["recipe"]) == loop.decisive(dataclasses.asdict(recipe))
+    if not same or not set(earlier) <= set(seeds):
+        raise ValueError(
+            f"{path} has the results of {'these settings' if same else 'other settings'} and the seeds "
+            f"{' '.join(map(str, earlier))}, which would be lost; give another --out"
+            + (", or these seeds too" if same else "")
+        )
+
+
+def epochs_in(minutes, recipe, dataset, arguments, home, devices, stop_after=None):
     """Epochs that fit into the minutes here, from the time of some steps; a begun run keeps its number."""
     kept = home / "epochs_in_minutes.json"
     if kept.exists() and (stored := json.loads(kept.read_text()))["minutes"] == minutes:
@@ -245,9 +270,12 @@ def epochs_in(minutes, recipe, dataset, arguments, home, devices):
     clock = Clock()
     long_enough = recipe.rescaled(Clock.WARM + Clock.TIMED + 1)
     with tempfile.TemporaryDirectory() as folder:
-        with contextlib.suppress(loop.Interrupted):
-            rows = dataset.x_train, dataset.y_train, len(dataset.class_names)
-            loop.fit(long_enough, *rows, folder, 0, None, arguments, True, devices, [clock])
+        rows = dataset.x_train, dataset.y_train, len(dataset.class_names)
+        try:
+            loop.fit(long_enough, *rows, folder, 0, stop_after, arguments, True, devices, [clock])
+        except loop.Interrupted:
+            if clock.seconds_per_step is None:  # not by the clock: by a signal, or by `stop_after`
+                raise
     epochs = int(60 * minutes / (clock.seconds_per_step * (len(dataset.x_train) // recipe.batch_size)))
     if epochs < 1:
         raise ValueError(
@@ -266,6 +294,7 @@ class Clock(keras.callbacks.Callback):
     """Times some steps after the first ones, which compile, and ends `fit`."""
 
     WARM, TIMED = 10, 60
+    seconds_per_step = None
 
     def on_train_begin(self, logs=None):
         self.step = 0
