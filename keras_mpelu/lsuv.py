@@ -65,23 +65,26 @@ def lsuv(model, batch, tolerance=0.1, max_iterations=10, seed=None):
         raise ValueError(
             f"tolerance is above 0 and max_iterations 1 or more; received {tolerance!r} and {max_iterations!r}"
         )
-    layers = list(_with_kernels(model))
+    # By identity: a shared layer is met once per path to it, and nested models may repeat a name.
+    layers = list({id(layer): layer for layer in _with_kernels(model)}.values())
     if not layers:
         raise ValueError(f"lsuv cannot normalise {model.name!r}: it has no dense or convolution layer, or is not built")
     before = model.get_weights()
     orthonormal = keras.initializers.Orthogonal(seed=keras.random.SeedGenerator(seed))
-    called = set()
+    called, refusals = set(), []
     try:
         for layer in layers:
             layer.kernel.assign(orthonormal(layer.kernel.shape))
         with contextlib.ExitStack() as hooks:
             for layer in layers:
-                hooks.enter_context(_unit_variance(layer, called, tolerance, max_iterations))
+                hooks.enter_context(_unit_variance(layer, called, refusals, tolerance, max_iterations))
             model(batch, training=False)
-        if missed := [layer.name for layer in layers if layer.name not in called]:
+        if missed := [layer.name for layer in layers if id(layer) not in called]:
             raise ValueError(f"lsuv cannot normalise layer {missed[0]!r}: the model does not call it")
-    except ValueError:
+    except BaseException:  # an interrupt too: half of the kernels would be orthonormal only
         model.set_weights(before)
+        if refusals:  # Keras wrapped it in the arguments of each call on its way
+            raise ValueError(refusals[0]) from None
         raise
     return model
 
@@ -102,8 +105,13 @@ def _with_kernels(model):
 
 
 @contextlib.contextmanager
-def _unit_variance(layer, called, tolerance, max_iterations):
+def _unit_variance(layer, called, refusals, tolerance, max_iterations):
     """While entered, the first call of the layer scales its kernel; later calls check what it did."""
+
+    def refuse(reason):
+        refusals.append(f"lsuv cannot normalise layer {layer.name!r}: the variance of its output is {reason}")
+        raise ValueError(refusals[0])
+
     # The same layer without its activation, to see what comes before it.
     linear = type(layer).from_config({**layer.get_config(), "activation": None})
     call = layer.call
@@ -116,15 +124,14 @@ def _unit_variance(layer, called, tolerance, max_iterations):
             variance = float(ops.convert_to_numpy(ops.var(ops.cast(linear.call(inputs), "float32"))))
             if abs(variance - 1) <= tolerance:
                 break
-            where = f"lsuv cannot normalise layer {layer.name!r}: the variance of its output is {variance:.4g}"
             if not 1e-30 < variance < np.inf:
-                raise ValueError(f"{where}; look at the batch, and at the layers before it")
-            if layer.name in called:
-                raise ValueError(f"{where} at its second call; one kernel cannot serve both")
+                refuse(f"{variance:.4g}; look at the batch, and at the layers before it")
+            if id(layer) in called:
+                refuse(f"{variance:.4g} at its second call; one kernel cannot serve both")
             if iteration == max_iterations:
-                raise ValueError(f"{where} after {max_iterations} iterations; raise the tolerance or max_iterations")
+                refuse(f"{variance:.4g} after {max_iterations} iterations; raise the tolerance or max_iterations")
             linear.kernel.assign(linear.kernel / variance**0.5)
-        called.add(layer.name)
+        called.add(id(layer))
         layer.kernel.assign(linear.kernel)
         return call(inputs, *args, **kwargs)
 

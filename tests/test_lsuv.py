@@ -108,10 +108,77 @@ def test_a_shared_layer_is_fine_where_one_kernel_serves_both_calls():
 def test_what_cannot_be_normalised_is_named_and_left_as_it_was(model, batch, message):
     model = model()
     before = model.get_weights()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^lsuv cannot normalise .*{message}") as caught:
         lsuv(model, batch)
+    assert "\n" not in str(caught.value)  # as Keras has it where it adds the arguments of each call
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_namesakes_in_nested_models_are_layers_of_their_own():
+    inner = keras.Sequential([keras.Input((8,)), layers.Dense(8, "relu", name="d")], name="inner")
+    model = keras.Sequential([keras.Input((8,)), inner, layers.Dense(4, name="d")])
+    x = rows(500, 8)
+    lsuv(model, x, seed=0)
+    assert keras.ops.convert_to_numpy(model(x)).var() == pytest.approx(1, abs=0.1)
+    before_relu = x @ keras.ops.convert_to_numpy(inner.layers[0].kernel)
+    assert before_relu.var() == pytest.approx(1, abs=0.1)
+
+
+class CallsTheNested(keras.Model):
+    """Has two layers called "d", one of them in a nested model, and does not call its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.nested = keras.Sequential([keras.Input((8,)), layers.Dense(8, name="d")], name="nested")
+        self.own = layers.Dense(8, name="d")
+        self.own.build((None, 8))
+
+    def call(self, inputs):
+        return self.nested(inputs)
+
+
+def test_an_uncalled_namesake_is_missed():
+    model = CallsTheNested()
+    model(rows(4, 8))
+    with pytest.raises(ValueError, match="'d': the model does not call it"):
+        lsuv(model, rows(200, 8))
+
+
+def test_a_layer_shared_with_a_nested_model_is_normalised_once():
+    shared = layers.Dense(8, name="shared")
+    inner = keras.Sequential([keras.Input((8,)), shared], name="inner")
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, layers.Dense(4, name="last")(shared(inner(inputs))))
+    x = rows(2000, 8, mean=0.0, std=1.0)  # an orthogonal square kernel keeps variance 1: it serves both calls
+    lsuv(model, x, tolerance=0.2, seed=0)
+    for layer in (shared, model.get_layer("last")):
+        kernel = keras.ops.convert_to_numpy(layer.kernel)
+        np.testing.assert_allclose(kernel.T @ kernel / (kernel**2).sum(0), np.eye(kernel.shape[1]), atol=1e-5)
+        assert "call" not in vars(layer)
+    assert keras.ops.convert_to_numpy(model(x)).var() == pytest.approx(1, abs=0.2)
+
+
+class Stops(layers.Layer):
+    error = None
+
+    def call(self, inputs):
+        if self.error:
+            raise self.error
+        return inputs
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError, ValueError])
+def test_whatever_stops_it_the_weights_are_as_before(error):
+    stops = Stops()
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(6, name="first"), stops, layers.Dense(4)])
+    before = model.get_weights()
+    stops.error = error("stopped from outside")
+    with pytest.raises(error, match="stopped from outside"):
+        lsuv(model, rows(50, 8))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert "call" not in vars(model.get_layer("first"))
 
 
 def test_wrong_options():
