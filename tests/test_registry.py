@@ -26,7 +26,13 @@ PARAMETERS = {
     "relu_resnet56": 853_018,
     "relu_resnet110": 1_727_962,
     "relu_resnet1202": 19_421_274,
+    # ELU has no parameters: as with ReLU.
+    "elu_resnet20": 269_722,
+    "elu_resnet32": 464_154,
+    "elu_resnet44": 658_586,
     "elu_resnet56": 853_018,
+    "elu_resnet110": 1_727_962,
+    "elu_resnet1202": 19_421_274,
     "mpelu_resnet20": 271_098,
     "mpelu_resnet32": 466_426,
     "mpelu_resnet44": 661_754,
@@ -34,6 +40,9 @@ PARAMETERS = {
     "mpelu_resnet110": 1_736_058,
     "mpelu_resnet1202": 19_510_906,
     "mpelu_b_resnet20": 271_098,
+    "mpelu_b_resnet32": 466_426,
+    "mpelu_b_resnet44": 661_754,
+    "mpelu_b_resnet56": 857_082,
     "mpelu_b_resnet110": 1_736_058,
     "mpelu_b_resnet1202": 19_510_906,
     "mpelu_nonbottleneck_resnet20": 270_426,
@@ -48,6 +57,10 @@ PARAMETERS = {
     "mpelu_preact_resnet1001": 10_476_922,
     "mpelu_onlypreact_bn_resnet164": 1_727_962,
     "mpelu_onlypreact_resnet164": 1_711_834,
+    # The first batch norm of 4d has as many channels as comes in, the last of 5a as many as go out: 16, 64 and 128
+    # against 64, 128 and 256 in three units, the same in all others. 5b has no last one, in 111 units a stage.
+    "mpelu_onlypreact_bn_resnet1001": 10_476_922 + 2 * (48 + 64 + 128),
+    "mpelu_onlypreact_resnet1001": 10_476_922 + 2 * (48 + 64 + 128) - 111 * 2 * (64 + 128 + 256),
     "mpelu_nopre_resnet164": 1_696_250,
     "mpelu_nopre_resnet1001": 10_279_034,
     "mpelu025_nopre_resnet164": 1_696_250,
@@ -55,18 +68,54 @@ PARAMETERS = {
     "mpelu_nopre_nobranchbn_resnet164": 1_688_186,
     "mpelu_nopre_nobn1_resnet164": 1_696_218,
     "mpelu_nopre_nobn1_nobnend_resnet164": 1_695_706,
+    # Batch norms more or fewer than in Fig. 5d, gamma and beta of each, in 111 units a stage.
+    "mpelu025_nopre_resnet1001": 10_279_034,
+    "mpelu_nopre_endbn_resnet1001": 10_279_034 + 111 * 2 * (64 + 128 + 256),
+    "mpelu_nopre_nobranchbn_resnet1001": 10_279_034 - 111 * 2 * 2 * (16 + 32 + 64),
+    "mpelu_nopre_nobn1_resnet1001": 10_279_034 - 2 * 16,
+    "mpelu_nopre_nobn1_nobnend_resnet1001": 10_279_034 - 2 * 16 - 2 * 256,
     "shah_elu_resnet20": 269_018,
     "shah_elu_resnet32": 463_002,
     "shah_elu_resnet44": 656_986,
     "shah_elu_resnet56": 850_970,
     "shah_elu_resnet110": 1_723_898,
+    "shah_elu_final_resnet20": 269_018,
+    "shah_elu_final_resnet32": 463_002,
+    "shah_elu_final_resnet44": 656_986,
+    "shah_elu_final_resnet56": 850_970,
     "shah_elu_final_resnet110": 1_723_898,
     "elu_net11": 1_641_938,
     "elu_net18": 39_226_634,
     "relu_nin": 966_986,
+    "elu_nin": 966_986,
     "prelu_nin": 968_404,
     "mpelu_nin": 969_822,
 }
+
+
+def dense(inputs, outputs):
+    """Parameters of a dense layer with bias, or of a convolution: `inputs` are then those of one pixel of a map."""
+    return (inputs + 1) * outputs
+
+
+# The small plain networks: a 3x3 stem and 2x2 convolutions, then a pyramid of 1 + 4 + 16 bins and three dense layers.
+SMALL_PLAIN = {
+    depth: dense(9 * 3, 32)
+    + dense(4 * 32, 64)
+    + 3 * dense(4 * 64, 64)
+    + dense(4 * 64, 128)
+    + (depth - 9) * dense(4 * 128, 128)
+    + dense(21 * 128, 512)
+    + dense(512, 512)
+    + dense(512, 100)
+    for depth in (15, 30, 52)
+}
+# Maps and units that an activation of the plain networks follows, so its alphas: convolutions 1, 2 to 5, 6 and on.
+PLAIN_UNITS = {depth: 64 + 4 * 128 + (depth - 8) * 256 + 2 * 4096 for depth in (15, 30, 52)}
+SMALL_PLAIN_UNITS = {depth: 32 + 4 * 64 + (depth - 8) * 128 + 2 * 512 for depth in (15, 30, 52)}
+MLP8 = dense(16, 256) + 7 * dense(256, 256) + dense(256, 2)  # 16 columns, 8 layers of 256, 2 classes
+
+RELU_PLAIN = {15: 111_956_456, 30: 115_892_456, 52: 121_665_256}
 AT_THE_DEFAULT_CLASSES = {
     "mpelu_nopre_resnet164": 1_719_380,
     "mpelu_nopre_resnet1001": 10_302_164,
@@ -77,9 +126,32 @@ AT_THE_DEFAULT_CLASSES = {
     "relu_plain30": 115_892_456,
     "elu_plain30": 115_892_456,
     "elu_plain52": 121_665_256,
-    # MPELU: alpha and beta for 64 + 4 * 128 + 7 * 256 maps and 2 * 4096 units more; PReLU: alpha only.
-    "mpelu_plain15": 111_956_456 + 2 * 10_560,
-    "prelu_plain15": 111_956_456 + 10_560,
+    "relu_plain52": 121_665_256,
+    # MPELU: alpha and beta of each map and unit more; PReLU: alpha only.
+    **{f"mpelu_plain{n}": relu + 2 * PLAIN_UNITS[n] for n, relu in RELU_PLAIN.items()},
+    **{f"prelu_plain{n}": relu + PLAIN_UNITS[n] for n, relu in RELU_PLAIN.items()},
+    **{f"{act}_small_plain{n}": SMALL_PLAIN[n] for act in ("relu", "elu") for n in SMALL_PLAIN},
+    **{f"mpelu_small_plain{n}": SMALL_PLAIN[n] + 2 * SMALL_PLAIN_UNITS[n] for n in SMALL_PLAIN},
+    **{f"prelu_small_plain{n}": SMALL_PLAIN[n] + SMALL_PLAIN_UNITS[n] for n in SMALL_PLAIN},
+    # 1x96x6, 3x512x3, 5x768x3, 3x1024x3, a pyramid of 1 + 4 + 16 bins, 2x4096, 1000.
+    "elu_net15": dense(36 * 3, 96)
+    + dense(9 * 96, 512)
+    + 2 * dense(9 * 512, 512)
+    + dense(9 * 512, 768)
+    + 4 * dense(9 * 768, 768)
+    + dense(9 * 768, 1024)
+    + 2 * dense(9 * 1024, 1024)
+    + dense(21 * 1024, 4096)
+    + dense(4096, 4096)
+    + dense(4096, 1000),
+    **{f"snn_mlp{n}": MLP8 + (n - 8) * dense(256, 256) for n in (2, 3, 4, 8, 16, 32)},
+    "relu_mlp": MLP8,
+    "batchnorm_mlp": MLP8 + 8 * 2 * 256,  # gamma and beta
+    "layernorm_mlp": MLP8 + 8 * 2 * 256,
+    "weightnorm_mlp": MLP8 + 8 * 256,  # the lengths
+    "highway_mlp": MLP8 + 7 * dense(256, 256),  # gates, but for the first layer
+    # Blocks of two layers with batch norm and no bias, the first one's shortcut, the classifier.
+    "residual_mlp": (16 + 256 + 7 * 2 * 256) * 256 + 8 * 2 * 2 * 256 + dense(16, 256) + dense(256, 2),
 }
 
 
@@ -97,6 +169,10 @@ def test_parameters_are_the_papers(name):
 @pytest.mark.parametrize("name", AT_THE_DEFAULT_CLASSES)
 def test_parameters_are_the_papers_at_the_default_classes(name):
     assert zoo.model_info(name)["parameters"] == AT_THE_DEFAULT_CLASSES[name]
+
+
+def test_every_architecture_is_counted_by_hand():
+    assert {*PARAMETERS, *AT_THE_DEFAULT_CLASSES} == set(zoo.list_models())
 
 
 @pytest.mark.parametrize("name", ["relu_resnet20", "mpelu_nin", "elu_net11", "weightnorm_mlp", "mpelu_small_plain15"])
@@ -184,6 +260,47 @@ def test_index_has_every_architecture_and_weight():
     for family in FAMILIES:
         published |= __import__(f"zoo.{family}", fromlist=["WEIGHTS"]).WEIGHTS
     assert {name: row["sums"] for name, row in index["models"].items()} == published
+
+
+def test_index_has_the_figures_of_the_families_tables():
+    figures = {
+        f"{arch}.{tag}": figure
+        for arch, row in json.loads(INDEX.read_text())["architectures"].items()
+        for tag, figure in row.get("paper", {}).items()
+    }
+    tables = {}
+    for family in FAMILIES:
+        tables |= __import__(f"zoo.{family}", fromlist=["PAPER"]).PAPER
+    assert figures == tables, "run `python -m zoo index --models`"
+
+
+# Li et al., Table 12: errors in percent, best (mean, standard deviation) of 5 runs, on CIFAR-10 and CIFAR-100.
+TABLE_12 = {
+    "mpelu_nopre_resnet164": ((4.58, 4.67, 0.06), (21.35, 21.78, 0.33)),
+    "mpelu_nopre_resnet1001": ((3.63, 3.78, 0.09), (18.96, 19.08, 0.16)),
+    "mpelu025_nopre_resnet164": ((4.43, 4.53, 0.12), (21.69, 21.88, 0.19)),
+    "mpelu025_nopre_resnet1001": ((3.57, 3.71, 0.11), (18.81, 18.98, 0.19)),
+}
+
+
+@pytest.mark.parametrize("name", TABLE_12)
+def test_the_papers_accuracies_are_its_errors(name):
+    paper = zoo.model_info(name)["paper"]
+    for data, (best, mean, deviation) in zip(("cifar10", "cifar100"), TABLE_12[name], strict=True):
+        figures = 1 - mean / 100, deviation / 100, 1 - best / 100
+        assert paper[f"{data}-dagger"] == "{:.4f} +- {:.4f} (best {:.4f})".format(*figures)
+
+
+def test_docstrings_have_the_counts():
+    """The parameters in the tables of the two bottleneck families, at depths 164 and 1001."""
+    for family, separator in (("preact", ";"), ("nopre", " |")):
+        text = __import__(f"zoo.{family}", fromlist=["PAPER"]).__doc__
+        rows = re.findall(rf"`(\w+)_resnet\*`.*\| ([\d,]+){re.escape(separator)} ([\d,]+) \|", text)
+        names = {name.rpartition("_")[0] for name in zoo.list_models() if zoo.model_info(name)["family"] == family}
+        assert {name for name, *_ in rows} == names
+        for name, *counts in rows:
+            for depth, count in zip((164, 1001), counts, strict=True):
+                assert int(count.replace(",", "")) == PARAMETERS[f"{name}_resnet{depth}"], (name, depth)
 
 
 def test_list_models_matches_patterns_in_natural_order():

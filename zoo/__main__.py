@@ -44,7 +44,9 @@ def main(arguments=None):
     demo.set_defaults(run=_demo)
 
     index = commands.add_parser("index", help="make zoo/index.json anew (for whoever adds a model)")
-    index.add_argument("--models", action="store_true", help="only its pretrained models; builds no network")
+    index.add_argument(
+        "--models", action="store_true", help="only pretrained models and the papers' figures; builds no network"
+    )
     index.set_defaults(run=_index)
     return run_command(parser, arguments)
 

@@ -61,7 +61,8 @@ def make_index(models_only=False):
     Returns:
         The dictionary that `index.json` holds.
     """
-    index = {"architectures": read_index()["architectures"] if models_only else _architectures(), "models": {}}
+    found = read_index()["architectures"] if models_only else _architectures()
+    index = {"architectures": _with_paper_figures(found), "models": {}}
     elsewhere = (WAITING / name for name in published_weights() if not (BUNDLED / name).is_dir())  # on the Hub
     for folder in sorted([*BUNDLED.glob("*.*"), *elsewhere], key=lambda path: natural_order(path.name)):
         index["models"][folder.name] = model_entry(folder)
@@ -81,6 +82,12 @@ def _architectures():
             "num_classes": model.output_shape[-1],
         }
         keras.utils.clear_session()
+    return found
+
+
+def _with_paper_figures(found):
+    """The rows of the architectures, with the figures that the families' tables have now."""
+    found = {arch: {key: value for key, value in row.items() if key != "paper"} for arch, row in found.items()}
     for family in FAMILIES:
         paper = importlib.import_module(f"zoo.{family}").PAPER
         for name, accuracy in paper.items():

@@ -139,11 +139,12 @@ def nopre_resnet(
 
 
 # Top-1 accuracy in the paper. Tagged "-dagger": Table 12, its recipe marked with a dagger, mean +- standard deviation
-# (best) of 5 runs. The others: Table 11 and the text, mean (best) with the default recipe.
+# (best) of 5 runs. The others: Table 11 and the text, mean (best) with the default recipe. Table 11's row of Fig. 5d is
+# of alpha = 0.25; the alpha of its other rows was not found, while the networks of their names start at 1.
 PAPER = {
     "mpelu_nopre_resnet164.cifar10-dagger": "0.9533 +- 0.0006 (best 0.9542)",
     "mpelu_nopre_resnet164.cifar100-dagger": "0.7822 +- 0.0033 (best 0.7865)",
-    "mpelu_nopre_resnet1001.cifar10-dagger": "0.9622 +- 0.0016 (best 0.9637)",
+    "mpelu_nopre_resnet1001.cifar10-dagger": "0.9622 +- 0.0009 (best 0.9637)",
     "mpelu_nopre_resnet1001.cifar100-dagger": "0.8092 +- 0.0016 (best 0.8104)",
     "mpelu025_nopre_resnet164.cifar10": "0.9496 (best 0.9513)",
     "mpelu025_nopre_resnet164.cifar10-dagger": "0.9547 +- 0.0012 (best 0.9557)",
@@ -151,7 +152,7 @@ PAPER = {
     "mpelu025_nopre_resnet164.cifar100-dagger": "0.7812 +- 0.0019 (best 0.7831)",
     "mpelu025_nopre_resnet1001.cifar10-dagger": "0.9629 +- 0.0011 (best 0.9643)",
     "mpelu025_nopre_resnet1001.cifar100-dagger": "0.8102 +- 0.0019 (best 0.8119)",
-    "mpelu_nopre_nobn1_resnet164.cifar10": "0.9471",
+    "mpelu_nopre_nobn1_resnet164.cifar10": "0.9471 (alpha 1 or 0.25, not said)",
 }
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.

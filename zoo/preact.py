@@ -10,8 +10,8 @@ activation -> average pool -> classifier:
 |---|---|---|---|
 | `relu_preact_resnet*` | Fig. 4c | BN, ReLU, 1x1, BN, ReLU, 3x3, BN, ReLU, 1x1 | 1,703,258; 10,327,706 |
 | `mpelu_preact_resnet*` | Fig. 4d | the same with MPELU | 1,727,482; 10,476,922 |
-| `mpelu_onlypreact_bn_resnet*` | Fig. 5a | MPELU, 1x1, BN, MPELU, 3x3, BN, MPELU, 1x1, BN | 1,727,962; 10,479,898 |
-| `mpelu_onlypreact_resnet*` | Fig. 5b | 5a without its last BN | 1,711,834; 10,380,442 |
+| `mpelu_onlypreact_bn_resnet*` | Fig. 5a | MPELU, 1x1, BN, MPELU, 3x3, BN, MPELU, 1x1, BN | 1,727,962; 10,477,402 |
+| `mpelu_onlypreact_resnet*` | Fig. 5b | 5a without its last BN | 1,711,834; 10,377,946 |
 
 Parameters are trainable ones at 10 classes. In the first unit of each stage the first
 activation (with its BN, where there is one) feeds the branch and the shortcut,
@@ -128,13 +128,14 @@ def preact_resnet(
 
 
 # Top-1 accuracy: relu at 164 as cited by Li et al., Table 11; at 1001 He et al., 2016b, with a batch of 64 as in its
-# authors' README, mean +- standard deviation; on CIFAR-100 as cited by Li et al.; mpelu: Li et al., Table 11, mean.
+# authors' README, mean +- standard deviation; on CIFAR-100 as cited by Li et al.; mpelu: Li et al., Table 11, mean; the
+# alpha of these rows was not found (that of its best row, Fig. 5d, is 0.25), while the networks here start at 1.
 PAPER = {
     "relu_preact_resnet164.cifar10": "0.9454",
     "relu_preact_resnet1001.cifar10": "0.9531 +- 0.0020 (best 0.9538)",
     "relu_preact_resnet1001.cifar100": "0.7729",
-    "mpelu_preact_resnet164.cifar10": "0.9468",
-    "mpelu_onlypreact_resnet164.cifar10": "0.9451",
+    "mpelu_preact_resnet164.cifar10": "0.9468 (alpha 1 or 0.25, not said)",
+    "mpelu_onlypreact_resnet164.cifar10": "0.9451 (alpha 1 or 0.25, not said)",
 }
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
