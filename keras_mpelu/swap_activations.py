@@ -1,5 +1,7 @@
 """Any functional Keras model with MPELUs in place of its rectifiers, computing the same function at first."""
 
+import itertools
+import numbers
 import warnings
 from typing import NamedTuple
 
@@ -31,6 +33,7 @@ class Start(NamedTuple):
     alpha: float | np.ndarray
     beta: float = 1.0
     max_value: float | None = None
+    activity_regularizer: keras.regularizers.Regularizer | None = None
 
 
 def swap_activations(model, leaky_beta=0.01, axis=-1):
@@ -52,11 +55,14 @@ def swap_activations(model, leaky_beta=0.01, axis=-1):
     argument is called `<layer>_mpelu`. A shared layer stays shared; where it
     meets other numbers of channels, each number has its MPELU. ReLU with
     `max_value` (ReLU6) becomes an MPELU and a cap, the layer `<layer>_cap`.
-    Other activations, such as swish, stay.
+    A new name that the model has already gets a number. An activity regularizer
+    stays behind the activation. Other activations, such as swish, stay.
 
     What cannot be replaced stays and is named in a warning: ReLU with a
-    `threshold`, PReLU whose slopes differ between the pixels of a channel, and
-    rectifiers inside recurrent layers, wrappers and layers of your own.
+    `threshold`, PReLU whose slopes differ between the pixels of a channel,
+    rectifiers inside recurrent layers, wrappers and layers of your own, and
+    what may be a rectifier but is not looked into: Lambda layers, functions of
+    your own, and `keras.ops.maximum` with a number.
 
     Frozen layers stay frozen; the MPELUs are trainable. A compiled model is
     compiled likewise, with a fresh optimizer.
@@ -74,7 +80,8 @@ def swap_activations(model, leaky_beta=0.01, axis=-1):
 
     Raises:
         ValueError: the model is subclassed or not built, has nothing to
-            replace, or `leaky_beta` is not positive.
+            replace or a layer that Keras cannot copy; `leaky_beta` is not
+            positive; or `axis` is the batch's or one that an activation lacks.
 
     Example:
 
@@ -91,9 +98,11 @@ def swap_activations(model, leaky_beta=0.01, axis=-1):
     - [Li et al., 2018](https://arxiv.org/abs/1606.00305), section 3.1: the
       functions that MPELU contains
     """
-    if not leaky_beta > 0:
+    if not isinstance(leaky_beta, numbers.Real) or not 0 < leaky_beta < np.inf:
         raise ValueError(f"leaky_beta is a small positive number; received {leaky_beta!r}")
-    swap = _Swap(leaky_beta, axis)
+    if not isinstance(axis, numbers.Integral) or axis == 0:
+        raise ValueError(f"axis is the integer of a channel axis, and 0 is the batch; received {axis!r}")
+    swap = _Swap(leaky_beta, axis, _names(model))
     copy = swap.copy_model(model)
     for layer, its_copy in swap.pairs:
         if its_copy.built:
@@ -115,9 +124,10 @@ def swap_activations(model, leaky_beta=0.01, axis=-1):
 class _Swap:
     """One walk through a model: the copy of each layer, and what became of the rectifiers."""
 
-    def __init__(self, leaky_beta, axis):
+    def __init__(self, leaky_beta, axis, names):
         self.leaky_beta = leaky_beta
         self.axis = axis
+        self.names = names  # that the model has, so that no new layer may take them
         self.copies = {}  # id of a layer -> its copy; a shared layer is met more than once
         self.pairs = []  # layer, copy: whose weights are copied at the end
         self.replaced = {}  # id of a copy -> the Start that takes its place
@@ -154,6 +164,8 @@ class _Swap:
     def call(self, copy, *args, **kwargs):
         """Calls, in the new graph, what stands for a layer of the old one."""
         given = [*args, *kwargs.values()][0]
+        if _kind(copy)[0] == "maximum" and any(isinstance(value, numbers.Real) for value in args):
+            self.kept[copy.name] = "maximum with a number, not looked into"
         first, *rest = self.instead(copy, getattr(given, "shape", None))
         x = first(*args, **kwargs)
         for layer in (*rest, *self.after(copy, getattr(x, "shape", None))):
@@ -169,22 +181,31 @@ class _Swap:
         if _is_graph(layer):
             return self.copy_model(layer)
         if isinstance(layer, keras.layers.Lambda):
+            self.kept[layer.name] = "Lambda, not looked into"
             return layer  # it has no weights, and a Python function is not rebuilt from a configuration
-        config = layer.get_config()
+        config, functions = _configuration(layer)
         starts = self.followed if type(layer) in ENDS_WITH_ACTIVATION else self.replaced
         found = self.start_of(layer.activation if starts is self.followed else layer)
         if not isinstance(found, Start):
-            found = found or _rectifier_inside(config)
+            found = found or _rectifier_inside(config) or functions
         elif starts is self.followed:
-            config["activation"] = None
-        copy = type(layer).from_config(config)
+            config["activation"] = config["activity_regularizer"] = None
+        try:
+            copy = type(layer).from_config(config)
+        except Exception as error:
+            raise _not_copied(layer, error) from error
         if isinstance(found, Start):
-            starts[id(copy)] = found
+            starts[id(copy)] = found._replace(activity_regularizer=getattr(layer, "activity_regularizer", None))
         elif found:
             self.kept[layer.name] = found
         if isinstance(layer, keras.layers.Layer):
             self.pairs.append((layer, copy))
         return copy
+
+    def free(self, name):
+        """The name of a new layer: with a number, if the model has a layer of that name."""
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        return next(free for free in itertools.chain([name], numbered) if free not in self.names)
 
     def start_of(self, activation):
         """The Start of a layer, operation or function; a string that says why there is none; or None: no rectifier."""
@@ -214,6 +235,10 @@ class _Swap:
         """The layers that take the place of a layer: itself, if it is no rectifier."""
         if id(copy) not in self.replaced:
             return [copy]
+        if not -len(shape) < self.axis < len(shape):
+            raise ValueError(
+                f"{copy.name!r} gets {tuple(shape)}, which has no channel axis {self.axis}; give that of the channels"
+            )
         if shape[self.axis] is None:
             self.kept[copy.name] = f"unknown number of channels, axis {self.axis} of {tuple(shape)}"
             return [copy]
@@ -224,20 +249,21 @@ class _Swap:
         if id(copy) not in self.followed:
             return []
         axis = 1 if getattr(copy, "data_format", None) == "channels_first" else -1
-        return self.layers_of(self.followed[id(copy)], copy, f"{copy.name}_mpelu", axis, shape)
+        return self.layers_of(self.followed[id(copy)], copy, self.free(f"{copy.name}_mpelu"), axis, shape)
 
     def layers_of(self, start, copy, name, axis, shape):
         channels = shape[axis]
         if (id(copy), channels) not in self.mpelus:
             others = [key for key in self.mpelus if key[0] == id(copy)]
             if others:
-                name = f"{name}_{channels}"
+                name = self.free(f"{name}_{channels}")
             constant = np.ndim(start.alpha) == 0
             mpelu = MPELU(
                 alpha_initializer=keras.initializers.Constant(float(start.alpha)) if constant else "ones",
                 beta_initializer=keras.initializers.Constant(start.beta),
                 axis=axis,
                 dtype=getattr(copy, "dtype_policy", None),
+                activity_regularizer=start.activity_regularizer if start.max_value is None else None,
                 name=name,
             )
             mpelu.build(shape)
@@ -247,7 +273,11 @@ class _Swap:
             if start.max_value is not None:
                 # With a negative slope of 1, a ReLU is the minimum of x and its max_value.
                 cap = keras.layers.ReLU(
-                    start.max_value, negative_slope=1.0, dtype=mpelu.dtype_policy, name=f"{name}_cap"
+                    start.max_value,
+                    negative_slope=1.0,
+                    dtype=mpelu.dtype_policy,
+                    activity_regularizer=start.activity_regularizer,
+                    name=self.free(f"{name}_cap"),
                 )
                 self.mpelus[id(copy), channels].append(cap)
         return self.mpelus[id(copy), channels]
@@ -255,6 +285,45 @@ class _Swap:
 
 def _is_graph(model):
     return isinstance(model, keras.Sequential) or (isinstance(model, keras.Model) and hasattr(model, "operations"))
+
+
+def _names(model):
+    """The names of all layers and operations of a model and of those nested in it."""
+    names = set()
+    for layer in getattr(model, "operations", None) or getattr(model, "layers", ()):
+        names |= {layer.name} | _names(layer)
+    return names
+
+
+def _configuration(layer):
+    """A layer's configuration, with the user's functions as they are, and what to say of them."""
+    own = {}
+    if type(layer).__module__.startswith("keras."):
+        own = {key: value for key, value in vars(layer).items() if "activation" in key and _is_own_function(value)}
+    try:
+        # Keras writes a function into a configuration as code or as a name, neither of which it then reads.
+        vars(layer).update(dict.fromkeys(own, keras.activations.linear))
+        config = layer.get_config()
+    except Exception as error:
+        raise _not_copied(layer, error) from error
+    finally:
+        vars(layer).update(own)
+    named = (f"{key} {getattr(value, '__name__', type(value).__name__)}" for key, value in own.items())
+    return config | own, ", ".join(named) + ", not looked into" if own else None
+
+
+def _is_own_function(value):
+    """Whether an activation is a function, or an object that can be called, of the user's own."""
+    known = isinstance(value, keras.layers.Layer) or str(getattr(value, "__module__", "")).startswith("keras.")
+    return callable(value) and not known
+
+
+def _not_copied(layer, error):
+    reason = " ".join(str(error).split())[-200:]  # Keras begins with the whole configuration
+    return ValueError(
+        f"swap_activations cannot copy layer {layer.name!r}, a {type(layer).__name__}, from its configuration: "
+        f"{reason} Register its classes and functions by keras.saving.register_keras_serializable"
+    )
 
 
 def _kind(activation):
