@@ -1,5 +1,7 @@
 """The activations of the convolutional families, each with the initialisation that belongs to it."""
 
+import numbers
+
 import keras
 from keras import layers
 
@@ -21,7 +23,8 @@ class Activation:
         beta: Initial beta of MPELU.
 
     Raises:
-        ValueError: the name is unknown, or ReLU was given an alpha.
+        ValueError: the name is unknown, ReLU was given an alpha, or alpha is
+            no number.
 
     Example:
 
@@ -37,6 +40,8 @@ class Activation:
             raise ValueError(f"activation is one of {', '.join(ALPHAS)}; received {name!r}")
         if name == "relu" and alpha:
             raise ValueError(f"relu has no alpha; received alpha={alpha!r}; give activation='mpelu' or another one")
+        if alpha is not None and not isinstance(alpha, numbers.Real):
+            raise ValueError(f"alpha is a number, or None for the default of {name}; received {alpha!r}")
         self.name = name
         self.alpha = ALPHAS[name] if alpha is None else float(alpha)
         self.beta = float(beta)

@@ -31,6 +31,8 @@ Preprocessing in the paper: global contrast normalisation and ZCA whitening
 deviation per channel.
 """
 
+import numbers
+
 from keras import layers
 
 from keras_mpelu import SpatialPyramidPooling
@@ -42,6 +44,8 @@ from zoo.image_model import IMAGENET_STD
 from zoo.image_model import classifier_model
 from zoo.image_model import image_input
 from zoo.image_model import image_model
+from zoo.options import check_integer
+from zoo.options import check_rate
 from zoo.registry import register_models
 
 # depth -> stacks of (layers, units, receptive field), without the classifier.
@@ -109,17 +113,18 @@ def elu_net(
         `(batch, num_classes)`.
 
     Raises:
-        ValueError: the depth is neither 11 nor 18, there are more rates than
-            stacks, or the image is too small for the poolings.
+        ValueError: the depth is neither 11 nor 18, dropout is no list of rates
+            or has more than there are stacks, or the image is too small for
+            the poolings.
     """
-    if depth not in (11, 18):
+    if depth not in (11, 18) or not isinstance(depth, numbers.Integral):
         raise ValueError(f"an ELU network for CIFAR has depth 11 or 18; received {depth!r}")
-    rates = list(dropout)
     stacks = STACKS[depth]
-    if any(rates[len(stacks) :]) or not all(0 <= rate < 1 for rate in rates):
-        raise ValueError(
-            f"dropout is one rate, at least 0 and below 1, for each of {len(stacks)} stacks; received {dropout!r}"
-        )
+    if not isinstance(dropout, tuple | list) or any(dropout[len(stacks) :]):
+        raise ValueError(f"dropout is a list with a rate for each of {len(stacks)} stacks; received {dropout!r}")
+    for rate in dropout:
+        check_rate("each rate of dropout", rate)
+    rates = list(dropout)
     rates += [0.0] * len(stacks)
     inputs, x = image_input(input_shape, mean, std, smallest=2**POOLINGS)
     for number, (stack, rate) in enumerate(zip(stacks, rates, strict=False), start=1):
@@ -165,8 +170,11 @@ def elu_net_imagenet(
         `(batch, num_classes)`.
 
     Raises:
-        ValueError: the image is too small for the strides.
+        ValueError: dropout is no rate, the stride no positive integer, or the
+            image too small for the strides.
     """
+    check_rate("dropout", dropout)
+    check_integer("stem_stride", stem_stride)
     inputs, x = image_input(input_shape, mean, std, smallest=64 * stem_stride)
     for number, stack in enumerate(STACKS[15], start=1):
         x = convolutions(x, stack, f"stack{number}", activation, True, 0.0, stem_stride if number == 1 else 1)

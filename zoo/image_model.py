@@ -1,6 +1,9 @@
 """The two ends that the image networks here share: their input and their classifier."""
 
+import numbers
+
 import keras
+import numpy as np
 from keras import layers
 
 from zoo.graphs import functional_model
@@ -14,11 +17,15 @@ IMAGENET_STD = (58.395, 57.120, 57.375)
 
 def image_input(input_shape, mean, std, smallest=4):
     """A 0-255 image input, and the tensor after the standardisation inside the model."""
-    if len(input_shape) != 3 or None in input_shape or not len(mean) == len(std) == input_shape[2]:
+    sizes = input_shape if isinstance(input_shape, tuple | list) else ()
+    per_channel = [np.shape(values) == (sizes[-1],) for values in (mean, std)] if sizes else []
+    if len(sizes) != 3 or not all(isinstance(size, numbers.Integral) for size in sizes) or not all(per_channel):
         raise ValueError(
-            f"input_shape is (height, width, channels), with a mean and a std per channel; received {input_shape!r}, "
-            f"{len(mean)} means and {len(std)} stds"
+            "input_shape is (height, width, channels), with a mean and a std per channel; received "
+            f"{input_shape!r}, mean={mean!r} and std={std!r}"
         )
+    if not all(0 < deviation < float("inf") for deviation in std):
+        raise ValueError(f"std is above 0, for images are divided by it; received {std!r}")
     if min(input_shape[:2]) < smallest:
         raise ValueError(
             f"images are {smallest} x {smallest} pixels or more for the strides of this network; "

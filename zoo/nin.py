@@ -30,6 +30,8 @@ from zoo.graphs import functional_model
 from zoo.image_model import CIFAR100_MEAN
 from zoo.image_model import CIFAR100_STD
 from zoo.image_model import image_input
+from zoo.options import check_integer
+from zoo.options import check_rate
 from zoo.registry import register_models
 
 VARIANTS = {f"{activation}_nin": {"activation": activation} for activation in ("relu", "prelu", "elu")}
@@ -76,9 +78,11 @@ def nin(
         `(batch, num_classes)`.
 
     Raises:
-        ValueError: the activation is unknown, or the image is too small for
-            the strides.
+        ValueError: the activation is unknown, dropout is no rate, or the image
+            is too small for the strides.
     """
+    check_integer("num_classes", num_classes)
+    check_rate("dropout", dropout)
     act = Activation(activation, alpha)
     inputs, x = image_input(input_shape, mean, std)
     for stack, convolutions in enumerate(STACKS, start=1):

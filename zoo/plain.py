@@ -46,6 +46,8 @@ from zoo.image_model import IMAGENET_MEAN
 from zoo.image_model import IMAGENET_STD
 from zoo.image_model import classifier_model
 from zoo.image_model import image_input
+from zoo.options import check_integer
+from zoo.options import check_rate
 from zoo.registry import register_models
 
 IMAGENET = {"small": False}
@@ -65,6 +67,7 @@ VARIANTS = {
 }
 
 INITIALIZERS = ("taylor", "he", "gaussian")
+FAN_MODES = ("fan_in", "fan_out", "fan_avg")
 
 
 @register_models(VARIANTS)
@@ -74,7 +77,7 @@ def plain_net(
     small=False,
     alpha=None,
     initializer="taylor",
-    fan_mode="fan_in",
+    fan_mode=None,
     batch_norm=None,
     dropout=None,
     num_classes=1000,
@@ -95,7 +98,8 @@ def plain_net(
         initializer: Of the convolutions: `"taylor"`, `MPELUNormal` for the
             activation (for ReLU that is He's); `"he"`, He's whatever the
             activation; or `"gaussian"`, of deviation 0.01.
-        fan_mode: `"fan_in"`, `"fan_out"` or `"fan_avg"`, for the first two.
+        fan_mode: `"fan_in"`, `"fan_out"` or `"fan_avg"`, for the first two;
+            `None` is `"fan_in"`.
         batch_norm: Whether every layer but the last has batch norm. `None` is
             `True` up to depth 15.
         dropout: Rate after each of the two wide dense layers. `None` is 0
@@ -115,22 +119,27 @@ def plain_net(
         `(batch, num_classes)`.
 
     Raises:
-        ValueError: the depth is below 15, an option is unknown, or the image
-            is too small for the strides.
+        ValueError: the depth is below 15, an option is unknown or contradicts
+            another, or the image is too small for the strides.
     """
-    if depth < 15:
-        raise ValueError(f"a plain network has depth 15 or more (15, 30, 52 in the paper); received {depth!r}")
+    check_integer("depth of a plain network (15, 30, 52 in the paper)", depth, least=15)
     if initializer not in INITIALIZERS:
         raise ValueError(f"initializer is one of {', '.join(INITIALIZERS)}; received {initializer!r}")
+    if fan_mode is not None and (initializer == "gaussian" or fan_mode not in FAN_MODES):
+        raise ValueError(
+            f"fan_mode is one of {', '.join(FAN_MODES)}, for initializer='taylor' or 'he'; "
+            f"received {fan_mode!r} with initializer={initializer!r}"
+        )
     batch_norm = depth <= 15 if batch_norm is None else batch_norm
     dropout = (0.0 if batch_norm else 0.5) if dropout is None else dropout
+    check_rate("dropout", dropout)
     act = Activation(activation, alpha)
     inputs, x = image_input(input_shape, mean, std, smallest=17 if small else 79)
 
     def kernel_initializer():
         if initializer == "gaussian":
             return keras.initializers.RandomNormal(stddev=0.01)
-        return (act if initializer == "taylor" else Activation("relu")).kernel_initializer(fan_mode)
+        return (act if initializer == "taylor" else Activation("relu")).kernel_initializer(fan_mode or "fan_in")
 
     def bn_act(x, prefix):
         if batch_norm:

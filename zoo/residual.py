@@ -5,6 +5,8 @@ import numbers
 
 from keras import layers
 
+from zoo.options import check_rate
+
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
@@ -88,8 +90,7 @@ def drop_branch(x, last_rate, unit):
     >>> drop_branch(keras.Input((8, 8, 16)), 0.0, unit).shape
     (None, 8, 8, 16)
     """
-    if not 0 <= last_rate < 1:
-        raise ValueError(f"stochastic_depth is at least 0 and below 1; received {last_rate!r}")
+    check_rate("stochastic_depth", last_rate)
     if not last_rate:
         return x
     drop = layers.Dropout(last_rate * unit.position, noise_shape=(None, 1, 1, 1), name=f"{unit.prefix}_drop")

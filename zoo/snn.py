@@ -37,12 +37,17 @@ the first block's shortcut is a Dense layer without activation, which brings the
 table to the width.
 """
 
+import math
+import numbers
+
 import keras
 from keras import layers
 
 from keras_mpelu import OneHotColumns
 from keras_mpelu import WeightNormalization
 from zoo.graphs import functional_model
+from zoo.options import check_integer
+from zoo.options import check_rate
 from zoo.registry import register_models
 
 VARIANTS = {f"snn_mlp{depth}": {"depth": depth} for depth in (2, 3, 4, 8, 16, 32)}
@@ -110,8 +115,8 @@ def rival_mlp(
     width=256,
     form="rectangular",
     dropout=0.0,
-    block_layers=2,
-    bottleneck=0.5,
+    block_layers=None,
+    bottleneck=None,
     num_features=16,
     num_classes=2,
     classifier_activation="softmax",
@@ -130,9 +135,9 @@ def rival_mlp(
         form: `"rectangular"`, or `"conic"`; of highway layers only
             `"rectangular"`; of residual blocks `"rectangular"` or `"diavolo"`.
         dropout: Rate of the dropout after each hidden layer or block.
-        block_layers: Layers of a residual block, 2 or 3 in the paper.
+        block_layers: Layers of a residual block, 2 (`None`) or 3 in the paper.
         bottleneck: Width of a diavolo block's middle, as a fraction of
-            `width`; 0.25 or 0.5 in the paper.
+            `width`; 0.25 or 0.5 (`None`) in the paper.
         num_features: Columns of the input.
         num_classes: Size of the classifier.
         classifier_activation: `"softmax"`, or `None` for logits.
@@ -148,19 +153,23 @@ def rival_mlp(
         `(batch, num_classes)`.
 
     Raises:
-        ValueError: the method is unknown, or a number or the form is not one
-            that it takes.
+        ValueError: the method is unknown, a number or the form is not one that
+            it takes, or an option has no effect on it.
     """
     if method not in BLOCKS:
         raise ValueError(f"method is one of {', '.join(BLOCKS)}; received {method!r}")
     block, forms = BLOCKS[method]
     if form not in forms:
         raise ValueError(f"the form of {method!r} is {' or '.join(map(repr, forms))}; received {form!r}")
-    if block_layers < 2 or not 0 < bottleneck <= 1:
-        raise ValueError(
-            "block_layers is 2 or more, bottleneck above 0 and at most 1; received "
-            f"block_layers={block_layers!r}, bottleneck={bottleneck!r}"
-        )
+    if block_layers is not None and method != "residual":
+        raise ValueError(f"block_layers is for residual blocks; received {block_layers!r} for {method!r}")
+    if bottleneck is not None and form != "diavolo":
+        raise ValueError(f"bottleneck is for form='diavolo'; received {bottleneck!r} with form={form!r}")
+    block_layers = 2 if block_layers is None else block_layers
+    bottleneck = 0.5 if bottleneck is None else bottleneck
+    check_integer("block_layers", block_layers, least=2)
+    if not isinstance(bottleneck, numbers.Real) or not 0 < bottleneck <= 1:
+        raise ValueError(f"bottleneck is a fraction, above 0 and at most 1; received {bottleneck!r}")
     inputs, x = table_input(depth, width, dropout, num_features, num_classes, mean, variance, categories)
     for number, units in enumerate(widths(depth, width, form, num_classes), start=1):
         inner = [max(1, round(bottleneck * units)) if form == "diavolo" else units] * (block_layers - 1)
@@ -222,13 +231,11 @@ BLOCKS = {
 
 def table_input(depth, width, dropout, num_features, num_classes, mean, variance, categories):
     """A table's input, and the tensor after the standardisation inside the model; checks the numbers."""
-    if depth < 1 or width < 1 or num_features < 1 or num_classes < 1:
-        raise ValueError(
-            "depth, width, num_features and num_classes are 1 or more; received "
-            f"depth={depth!r}, width={width!r}, num_features={num_features!r}, num_classes={num_classes!r}"
-        )
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is at least 0 and below 1; received {dropout!r}")
+    check_integer("depth", depth)
+    check_integer("width", width)
+    check_integer("num_features", num_features)
+    check_integer("num_classes", num_classes)
+    check_rate("dropout", dropout)
     inputs = x = keras.Input((num_features,), name="table", dtype="float32")
     if categories is not None:
         if len(categories) != num_features:
@@ -236,7 +243,7 @@ def table_input(depth, width, dropout, num_features, num_classes, mean, variance
         x = OneHotColumns(categories, dtype="float32", name="categories")(x)
     preprocess = layers.Normalization(
         mean=_per_column(mean, x.shape[-1], "mean"),
-        variance=_per_column(variance, x.shape[-1], "variance"),
+        variance=_per_column(variance, x.shape[-1], "variance", least=0.0),
         dtype="float32",
         name="preprocess",
     )
@@ -267,10 +274,13 @@ def widths(depth, width, form, num_classes):
     raise ValueError(f"form is 'rectangular' or 'conic'; received {form!r}")
 
 
-def _per_column(values, num_features, what):
+def _per_column(values, num_features, what, least=-math.inf):
     values = [float(v) for v in values] if hasattr(values, "__len__") else [float(values)] * num_features
     if len(values) != num_features:
         raise ValueError(f"{what} has one value per column, {num_features}; received {len(values)}")
+    # A variance of 0 is that of a constant column, which Keras divides by its epsilon: 0 / epsilon is 0.
+    if wrong := [value for value in values if not least <= value < math.inf]:
+        raise ValueError(f"{what} is finite{' and not negative' if least == 0 else ''}; received {wrong[0]!r}")
     return values
 
 
