@@ -508,11 +508,34 @@ def test_what_the_copied_weights_hide(arch, depth, scale, alphas):
         ("elu_small_plain15", {"initializer": "taylor", "fan_mode": "fan_avg"}, "conv6", (1 / (4 * 96)) ** 0.5),
         ("relu_small_plain15", {"initializer": "gaussian"}, "conv9", 0.01),
         ("relu_small_plain15", {}, "fc2", (2 / 512) ** 0.5),
+        ("relu_small_plain15", {}, "classifier", 0.01),
+        ("relu_resnet20", {}, "classifier", (1 / (3 * 64)) ** 0.5),  # of a uniform distribution in +-1 / sqrt(64)
     ],
 )
 def test_initial_kernels(arch, options, layer, deviation):
     model = create_model(arch, **options)
     assert_deviation(keras.ops.convert_to_numpy(model.get_layer(layer).kernel), deviation)
+
+
+@pytest.mark.parametrize("depth, wide", [(15, 0.01), (30, 0.005), (52, 0.005)])
+def test_initial_dense_kernels_of_the_plain_networks_for_imagenet(depth, wide, monkeypatch):
+    deviations = {}
+
+    def zeros(self, shape, dtype=None):  # instead of a hundred million random numbers
+        deviations[tuple(shape)] = self.stddev
+        return keras.ops.zeros(shape, dtype)
+
+    monkeypatch.setattr(keras.initializers.RandomNormal, "__call__", zeros)
+    create_model("relu_plain15", depth=depth)
+    assert deviations == {(85 * 256, 4096): wide, (4096, 4096): wide, (4096, 1000): 0.01}
+
+
+def test_initial_alphas_of_the_network_in_network():
+    mpelus = [layer for layer in create_model("mpelu_nin").layers if isinstance(layer, MPELU)]
+    assert len(mpelus) == 9
+    for layer in mpelus:
+        assert np.unique(keras.ops.convert_to_numpy(layer.alpha)).tolist() == [0.25]
+        assert np.unique(keras.ops.convert_to_numpy(layer.beta)).tolist() == [1]
 
 
 @pytest.mark.parametrize("depth, batch_norm, norms, drops", [(15, None, 14, 0), (30, None, 0, 2), (20, True, 19, 0)])

@@ -16,7 +16,9 @@ nothing between the last addition and the pooling; `shah_elu_final_resnet*` has
 an ELU there, which the authors of PELU (https://arxiv.org/abs/1605.09332)
 added in their comparison. The rest follows fb.resnet.torch, on which the
 re-implementations built: option-A shortcuts, no bias before batch norm nor
-elsewhere, He initialisation with the fan out.
+elsewhere, He initialisation with the fan out. That initialisation is a choice: the
+paper's could not be read, and the re-implementations keep fb.resnet.torch's. The Taylor initialisation
+for ELU, which halves the variance, is Li et al.'s and later: `zoo/resnet.py` has it.
 
 Parameters at 10 classes, with or without the final ELU: 269,018 at depth 20,
 463,002 at 32, 656,986 at 44, 850,970 at 56, 1,723,898 at 110.

@@ -72,7 +72,7 @@ def drop_branch(x, last_rate, unit):
 
     The rate grows linearly with depth, `rate = last_rate * l / L` at unit l of
     L (https://arxiv.org/abs/1603.09382, equation 4, with `last_rate = 1 - p_L`).
-    It is Keras's own `Dropout` with one draw for each image: the branch is
+    It is no layer of `keras_mpelu`, but Keras's own `Dropout` with one draw for each image: the branch is
     scaled by `1 / (1 - rate)` in training, where the paper scales by
     `1 - rate` in testing, and the paper draws once for each batch.
 

@@ -17,9 +17,17 @@ every convolution, activation after the addition.
 Where the paper is silent: the stem's MPELU of (B) starts as in (A), for it
 follows no addition. Fig. 4b has option-A shortcuts and nothing between the
 last addition and the pooling; it starts from alpha 1, and the paper's other
-choice is the override `alpha=0.25`. Kernels are initialised by the mode "fan_out" of
-the authors' residual networks. Option B puts a 1x1 convolution with batch norm
+choice is the override `alpha=0.25`. Option B puts a 1x1 convolution with batch norm
 where the size changes, as in fb.resnet.torch.
+
+Kernels have the Taylor initialisation of their activation, in the mode "fan_out" of
+the authors' residual networks: variance 2 / n for ReLU, which is He's, and 1 / n for
+ELU and MPELU at alpha 1. That is a choice: Table 9 changes nothing but the activation,
+so that its ELU, (A) and (B) have He's 2 / n, while Fig. 4b has Taylor's. Here
+one rule, the paper's own, holds for the whole family; and as batch norm follows
+every convolution, the scale of a kernel does not change what the network
+computes, only how fast the kernel turns in training. The published weights are of networks that
+started so.
 
 Parameters at 10 classes: relu 269,722 at depth 20 (0.27 M in He et al.,
 Table 6) to 1,727,962 at 110 and 19,421,274 at 1202 (19.4 M); mpelu, (A) and
