@@ -10,6 +10,8 @@ import pytest
 
 from training import benchmark
 from training import get_recipe
+from training import robustness
+from training import speed
 
 
 def test_the_host_clock_tells_the_step_from_what_is_outside(monkeypatch):
@@ -47,3 +49,59 @@ def test_throughput_in_small(tmp_path, monkeypatch):
     for row in rows:
         assert float(row["plain fit, rows/s"]) > 0 and float(row["ours / plain"]) > 0
         assert 0 <= float(row["host share, ours"]) < 1
+
+
+def test_ways_take_turns():
+    calls = []
+
+    def way(name, seconds):
+        return lambda: calls.append(name) or time.sleep(seconds)
+
+    ways = {"a": way("a", 0.01), "b": way("b", 0.05)}
+    times = speed.in_turns(ways, turns=3)
+    assert calls[4:] == ["a", "b"] * 3  # after two calls of each that are not counted
+    assert len(times["a"]) == 3
+    assert 0.01 <= min(times["a"]) < 0.05 <= min(times["b"])
+
+
+@pytest.mark.parametrize("parameters", ["per channel", "shared"])
+def test_what_is_timed_of_an_activation_is_its_pass_and_all_gradients(parameters):
+    """Of PReLU at a slope of 0.25, where the gradients are plain to see."""
+    shared = (0, 1) if parameters == "per channel" else (0, 1, 2)
+    layer = keras.layers.PReLU(keras.initializers.Constant(0.25), shared_axes=shared[1:])
+    layer.build((2, 3, 4))
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype("float32")
+    for mode in speed.MODES[keras.backend.backend()]:
+        run = speed.forward_and_backward(layer, mode)
+        outputs, gradients = run(keras.ops.convert_to_tensor(x), keras.ops.ones_like(x))
+        found = [keras.ops.convert_to_numpy(tensor) for tensor in (outputs, *gradients)]
+        np.testing.assert_allclose(found[0], np.where(x > 0, x, 0.25 * x), rtol=1e-6)
+        np.testing.assert_allclose(found[1], np.where(x > 0, 1, 0.25), rtol=1e-6)
+        np.testing.assert_allclose(found[2].ravel(), np.minimum(x, 0).sum(shared).ravel(), rtol=1e-5)
+
+
+def test_the_activation_is_measured_in_half_precision_too():
+    jobs = list(speed.activation_jobs(batches=(2,), shape=(2, 2, 3)))
+    assert {key["dtype"] for key, _ in jobs} == {"float32", "bfloat16"}
+    for _, measure in jobs:
+        assert measure()["MPELU / PReLU"] > 0
+
+
+@pytest.mark.slow
+def test_a_training_step_is_measured_in_its_own_process():
+    found = speed.in_a_process("training_step", name="relu_resnet20", batch=8)
+    assert found["first training step, s"] > found["steady step, s"] > 0
+    assert 0.1 < found["peak memory, GiB"] < 20
+
+
+def test_losses_by_depth_and_their_picture(tmp_path, data_dir):
+    """One epoch is better than guessing; what is drawn has all nets."""
+    (row,) = robustness.losses("snn_mlp8", 16, 2)
+    assert row["epoch"] == 1 and row["steps"] == 30
+    assert 0 < float(row["loss"]) < np.log(10)
+    path = tmp_path / "robustness.csv"
+    keys = [f"{net},{depth}" for net in robustness.NETS for depth in robustness.DEPTHS]
+    path.write_text(
+        "\n".join(["net,depth,epoch,loss", *(f"{key},{epoch},{1 / epoch}" for key in keys for epoch in (1, 2))])
+    )
+    assert robustness.draw(path).read_bytes().startswith(b"\x89PNG")

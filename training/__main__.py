@@ -14,6 +14,7 @@ BENCHMARKS = (
     "throughput",
     "loading",
     "signal",
+    "robustness",
     "activation",
     "startup",
     "deep",

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from training import loop
+from training import robustness as robust
 from training import signal as signals
 from training import speed
 from training.optimizer import CoupledSGD
@@ -253,6 +254,13 @@ def signal(out, nets=signals.NETS):
     return path
 
 
+def robustness(out):
+    """Training loss of self-normalizing networks and of batch norm by depth, and the picture of them."""
+    path = _write(pathlib.Path(out) / "robustness.csv", list(robust.jobs()))
+    print(robust.draw(path))
+    return path
+
+
 def activation(out):
     """Milliseconds of MPELU, forward and backward, against Keras's PReLU in turns.
 
@@ -311,6 +319,7 @@ BENCHMARKS = {
     "throughput": throughput,
     "loading": loading,
     "signal": signal,
+    "robustness": robustness,
     "activation": activation,
     "startup": startup,
     "deep": deep,
