@@ -42,6 +42,7 @@ def losses(arch, depth, epochs, seed=0):
         depth=depth,
         width=x.shape[1],
         dropout=0.0,
+        num_classes=len(dataset.class_names),
         classifier_activation=None,
         **builder_arguments(dataset),
     )
