@@ -572,6 +572,15 @@ def test_seeds_that_are_none_are_refused_before_anything_is_made(tmp_path, seeds
     assert not (tmp_path / "runs").exists()
 
 
+def test_few_rows_of_ones_own_are_one_batch(tmp_path, capsys):
+    from training import run
+
+    lines = [f"{number},{number % 3},{'ab'[number % 2]}" for number in range(10)]
+    (tmp_path / "few.csv").write_text("\n".join(["x,y,label", *lines]))
+    run.train(get_recipe("snn_mlp2.wine"), out=tmp_path, epochs=2, data=tmp_path / "few.csv")
+    assert "batches of 8, which is all training rows" in capsys.readouterr().out
+
+
 def test_results_of_other_settings_are_not_overwritten(tmp_path):
     from training import run
 
