@@ -19,6 +19,7 @@ BENCHMARKS = (
     "startup",
     "deep",
     "scaling",
+    "memory",
 )
 TABLE_OPTIONS = ("task", "patience", "balanced", "categorical", "ignore")
 # What is measured on the UCI tasks, and the options that it takes.

@@ -284,6 +284,14 @@ def scaling(out):
     return _write(_of_backend(out, "scaling"), list(speed.scaling_jobs()))
 
 
+def memory(out):
+    """Memory and seconds of a training step of ResNet-164 (Fig. 4c, 4d) with ReLU, PReLU and MPELU.
+
+    Targets: at most 1.3 times the memory with ReLU, and that with PReLU.
+    """
+    return _write(_of_backend(out, "memory"), list(speed.memory_jobs()))
+
+
 def _of_backend(out, name):
     return pathlib.Path(out) / f"{name}_{keras.backend.backend()}.csv"
 
@@ -324,4 +332,5 @@ BENCHMARKS = {
     "startup": startup,
     "deep": deep,
     "scaling": scaling,
+    "memory": memory,
 }

@@ -233,6 +233,18 @@ def scaling_jobs(batches=(16, 64)):
             yield key, functools.partial(in_a_process, "training_step", name=name, batch=batch)
 
 
+def memory_jobs(batch=128):
+    """`(key, function that measures)`: a training step of the same deep network with each activation."""
+    for name, overrides in (
+        ("relu_preact_resnet164", {}),
+        ("relu_preact_resnet164", {"activation": "prelu"}),
+        ("mpelu_preact_resnet164", {}),
+    ):
+        activation = overrides.get("activation", name.partition("_")[0])
+        key = {"activation": activation, "backend": keras.backend.backend(), "batch": batch}
+        yield key, functools.partial(in_a_process, "training_step", name=name, batch=batch, **overrides)
+
+
 def in_a_process(what, **arguments):
     """What the function of that name in `training.speed_of_depth` measures, in a process of its own."""
     code = f"import json; from training import speed_of_depth as s; print(json.dumps(s.{what}(**{arguments!r})))"

@@ -68,11 +68,15 @@ def deep(name, way, batch):
     return {**{what: round(seconds, 2) for what, seconds in measured.items()}, **times}
 
 
-def training_step(name, batch):
-    """Steps of the training loop, by the network's own recipe."""
+def training_step(name, batch, **overrides):
+    """Steps of the training loop in float32, by the network's own recipe."""
     x, y = _data(batch)
     times = StepTimes()
-    recipe = dataclasses.replace(get_recipe(name), batch_size=batch, augmentation="none", epochs=2)
+    recipe = get_recipe(name)
+    overrides = {**recipe.overrides, **overrides}
+    recipe = dataclasses.replace(
+        recipe, batch_size=batch, dtype="float32", augmentation="none", epochs=2, overrides=overrides
+    )
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(loop.Interrupted):
         with deep_graphs():
             loop.fit(recipe, x, y, 100, folder, quiet=True, callbacks=[times])
