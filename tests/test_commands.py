@@ -251,6 +251,7 @@ def bad_inputs(tmp_path, write, header, rows):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for number in range(2):
             shutil.copy(tmp_path / "whole.png", tmp_path / "pets" / name / f"{number}.png")
+    yield ("train", "relu_resnet20", "--data", tmp_path / "pets", "--out", out), "batch_size 128 is larger than the 2"
     shutil.copy(tmp_path / "half.png", tmp_path / "pets" / "dogs" / "1.png")
     yield ("train", "relu_resnet20", "--data", tmp_path / "pets", "--out", out), "1.png is a damaged or unusable image"
     yield ("train", "snn_mlp2", "--data", tmp_path / "pets", "--out", out), "takes the columns of a table"
@@ -343,7 +344,7 @@ def test_the_demo_measures_and_draws(tmp_path, capsys, monkeypatch):
 def test_a_failed_run_of_the_queue_is_one_clear_line(tmp_path, capsys, monkeypatch):
     row = f"| one | `python -m training train {TABLE}` | 1 min | to do |"
     (tmp_path / "QUEUE.md").write_text(f"| run | command | estimate | state |\n|---|---|---|---|\n{row}\n")
-    monkeypatch.setattr("training.queue._run", lambda command: (1, False))
+    monkeypatch.setattr("training.queue._run", lambda command, stop: 1)
     assert training_command("train", "--queue", tmp_path / "QUEUE.md", "--out", tmp_path / "runs") == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert error[-1] == f"error: 1 of the queue's runs failed: {TABLE}; their messages are above"

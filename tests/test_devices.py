@@ -44,6 +44,15 @@ assert one.history[0]["accuracy"] == two.history[0]["accuracy"]
 assert abs(one.average[0] - np.asarray(one.model.trainable_variables[0])).max() > 1e-4  # weights moved
 assert np.isfinite(two.model.predict(rows()[0], verbose=0)).all()  # it lives on one device again
 
+if keras.backend.backend() == "jax":  # batch norm too is over the whole batch there
+    plain = get_recipe("relu_resnet20.cifar100")
+    plain = dataclasses.replace(
+        plain, epochs=1, batch_size=8, warmup_epochs=0, augmentation="none", dtype="float32", overrides={"depth": 8}
+    )
+    one, two = (loop.fit(plain, *images(24), 10, f"{out}/norm{n}", devices=n) for n in (1, 2))
+    for a, b in zip(weights(one), weights(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
 # With alpha dropout, stopped within an epoch and gone on with: the weights of the uninterrupted run.
 recipe = dataclasses.replace(TINY, epochs=2)
 whole = loop.fit(recipe, *rows(), 2, out + "/whole", devices=2)
@@ -59,12 +68,6 @@ seeds = Seeds()
 fitted = loop.fit(dataclasses.replace(IMAGES, epochs=1), *images(16), 10, out + "/images", devices=2, callbacks=[seeds])
 assert np.isfinite(fitted.history[0]["loss"])
 assert abs(fitted.alpha_beta - 1).max() > 1e-5
-if keras.backend.backend() == "jax":  # on TensorFlow batch norm is each device's own
-    exact = dataclasses.replace(IMAGES, epochs=1, dtype="float32", augmentation="none")
-    one = loop.fit(exact, *images(16), 10, out + "/images one")
-    two = loop.fit(exact, *images(16), 10, out + "/images two", devices=2)
-    for a, b in zip(one.model.get_weights(), two.model.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 if keras.backend.backend() == "tensorflow":  # on JAX one draw is spread over the devices
     (first, draws), (second, as_many) = seeds.copies
     assert first != second and draws == as_many > 0, seeds.copies

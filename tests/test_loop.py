@@ -407,6 +407,21 @@ def test_a_run_of_another_version_of_the_engine_is_refused(tmp_path, monkeypatch
     assert sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir()) == kept
 
 
+def test_checkpoints_that_belong_to_no_run_or_another_are_refused(tmp_path):
+    long, short = tmp_path / "long", tmp_path / "short"
+    with pytest.raises(loop.Interrupted):
+        loop.fit(TINY, *rows(), 2, long, callbacks=[StopAt(8)])
+    (long / "run.json").rename(tmp_path / "run.json")
+    kept = sorted(path.name for path in long.iterdir())
+    with pytest.raises(ValueError, match="holds checkpoints but no run.json"):
+        loop.fit(TINY, *rows(), 2, long)
+    assert sorted(path.name for path in long.iterdir()) == kept  # else the second try would be let in
+    loop.fit(dataclasses.replace(TINY, epochs=1), *rows(), 2, short)
+    (short / "run.json").rename(long / "run.json")
+    with pytest.raises(ValueError, match="is of step 8, but this run has 6"):
+        loop.fit(dataclasses.replace(TINY, epochs=1), *rows(), 2, long)
+
+
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="batch_size 16 is larger than the 10"):
         loop.fit(TINY, *rows(10), 2, tmp_path)
@@ -486,114 +501,84 @@ def test_a_run_without_a_sound_checkpoint_is_not_begun_anew(tmp_path):
 
 def test_the_queue_goes_on_after_a_failure_and_stops_in_time(tmp_path, monkeypatch, capsys):
     path = tmp_path / "QUEUE.md"
-    lines = [
-        f"| `python -m training train {name}` | to do |"
-        for name in ("bad.a", "ended.b --epochs 3", "ended.b", "stopped.c", "late.d")
-    ]
-    path.write_text("\n".join(lines))
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "ended.txt").write_text("ended.b --epochs 3\n")
+    names = ("snn_mlp2.wine --epochs 1", "no_such_net", "--seeds 1", "snn_mlp4.digits", "snn_mlp2.wine", "late.d")
+    path.write_text("\n".join(f"| `python -m training train {name}` | to do |" for name in names))
+    ended = tmp_path / "runs" / "snn_mlp4.digits" / "snn_mlp4.digits" / "recipe.json"
+    ended.parent.mkdir(parents=True)
+    facts = {"recipe": dataclasses.asdict(get_recipe("snn_mlp4.digits")), "results": {"seeds": [0]}}
+    ended.write_text(json.dumps(facts))
     calls = []
 
-    def run(command):
+    def run(command, stop):
         calls.append(command)
-        return {"bad.a": 1, "ended.b": 0, "stopped.c": queue.TEMPFAIL}[command[4]], False
+        return 1 if "--epochs" in command else queue.TEMPFAIL
 
     monkeypatch.setattr(queue, "_run", run)
     command = ["train", "--queue", str(path), "--out", str(tmp_path / "runs"), "--stop-after", "9"]
     with pytest.raises(SystemExit) as exit:
         training_command(command)
     assert exit.value.code == queue.TEMPFAIL
-    assert [call[4] for call in calls] == ["bad.a", "ended.b", "stopped.c"]  # with other options it is another run
-    assert (tmp_path / "runs" / "ended.txt").read_text() == "ended.b --epochs 3\nended.b\n"
+    assert [call[4] for call in calls] == ["snn_mlp2.wine", "snn_mlp2.wine"]
     assert 8 < float(calls[0][calls[0].index("--stop-after") + 1]) < 9
-    assert "ended.b --epochs 3 has ended" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "snn_mlp4.digits has ended" in printed
+    assert "queue: snn_mlp2.wine --epochs 1 failed with exit status 1; going on" in printed
+    assert "queue: no_such_net cannot be run: unknown" in printed and "queue: --seeds 1 cannot be run" in printed
     with pytest.raises(SystemExit):
         training_command([*command[:-1], "0"])
-    assert len(calls) == 3  # no time: nothing is begun
+    assert len(calls) == 2  # no time: nothing is begun
     assert training_command([*command, "--bundle"]) == 1
     assert "--bundle belongs into the commands" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_a_signal_to_the_queue_ends_it_whatever_the_run_makes_of_it(tmp_path):
-    """The run dies of it, as one does that has not begun to train."""
-    script = "import time; print('up', flush=True); time.sleep(60)"
-    program = (
-        "import sys; from training import queue\n"
-        f"run = queue._run; queue._run = lambda command: run([sys.executable, '-c', {script!r}])\n"
-        "from training.__main__ import main; main()"
-    )
-    (tmp_path / "QUEUE.md").write_text(
-        "| `python -m training train a.b` | to do |\n| `python -m training train c.d` | |"
-    )
-    command = [sys.executable, "-c", program, "train", "--queue", str(tmp_path / "QUEUE.md"), "--out", str(tmp_path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        while process.stdout.readline() != "up\n":
-            pass
-        process.terminate()
-        printed = process.stdout.read()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_queue_also_where_the_run_does_not_save(tmp_path, number):
+    """Real processes; the run is still importing when the signal comes, so it dies of it."""
+    names = ("snn_mlp2.wine", "snn_mlp4.breast_cancer")
+    path = tmp_path / "QUEUE.md"
+    path.write_text("\n".join(f"| `python -m training train {name}` | to do |" for name in names))
+    command = [sys.executable, "-m", "training", "train", "--queue", str(path), "--out", str(tmp_path / "runs")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    first = process.stdout.readline()
+    assert "train snn_mlp2.wine" in first
+    if number == signal.SIGINT:  # as a terminal does: to the queue and its run
+        time.sleep(0.2)
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    rest = process.communicate(timeout=60)[0]
     assert process.returncode == queue.TEMPFAIL
-    assert "stopped in time" in printed and "c.d" not in printed
-    assert not (tmp_path / "ended.txt").exists()
+    assert "queue: stopped; the same command goes on" in rest
+    assert "snn_mlp4" not in rest and "failed" not in rest
 
 
-def test_checkpoints_whose_run_is_not_known_are_refused(tmp_path):
-    with pytest.raises(loop.Interrupted):
-        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(4)])
-    facts = (tmp_path / "run.json").read_text()
-    (tmp_path / "run.json").write_text(facts[:40])
-    with pytest.raises(ValueError, match="run.json is damaged"):
-        loop.fit(TINY, *rows(), 2, tmp_path)
-    (tmp_path / "run.json").unlink()
-    with pytest.raises(ValueError, match="has checkpoints but no run.json"):
-        loop.fit(dataclasses.replace(TINY, learning_rate=0.5), *rows(), 2, tmp_path)
+def test_a_run_has_ended_where_epochs_seeds_and_recipe_are_the_stored_ones(tmp_path, monkeypatch):
+    asked, name, ended = [], "snn_mlp2.wine", queue._has_ended
+    path = tmp_path / "QUEUE.md"
+    monkeypatch.setattr(queue, "_has_ended", lambda run, out: asked.append(ended(run, out)) or True)
 
+    def has_ended(options):
+        path.write_text(f"| `python -m training train {name} {options}` | to do |")
+        training_command(["train", "--queue", str(path), "--out", str(tmp_path)])
+        return asked[-1]
 
-def test_an_older_version_may_have_begun_the_run(tmp_path, capsys):
-    """It lacks a field that recipes have got since, and was of another Keras: that is said."""
-    with pytest.raises(loop.Interrupted):
-        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(4)])
-    facts = json.loads((tmp_path / "run.json").read_text())
-    del facts["recipe"]["erase"]
-    facts["versions"]["keras"] = "3.0"
-    (tmp_path / "run.json").write_text(json.dumps(facts))
-    loop.fit(TINY, *rows(), 2, tmp_path)
-    printed = capsys.readouterr().out
-    assert "resumed at step 4" in printed and "was begun with {'keras': '3.0'" in printed
-
-
-@pytest.mark.parametrize("seeds", [[0, 0], [-1], []])
-def test_seeds_that_are_none_are_refused_before_anything_is_made(tmp_path, seeds):
-    from training import run
-
-    with pytest.raises(ValueError, match="seeds are different whole numbers"):
-        run.train(get_recipe("snn_mlp2.wine"), out=tmp_path / "runs", seeds=seeds)
-    assert not (tmp_path / "runs").exists()
-
-
-def test_few_rows_of_ones_own_are_one_batch(tmp_path, capsys):
-    from training import run
-
-    lines = [f"{number},{number % 3},{'ab'[number % 2]}" for number in range(10)]
-    (tmp_path / "few.csv").write_text("\n".join(["x,y,label", *lines]))
-    run.train(get_recipe("snn_mlp2.wine"), out=tmp_path, epochs=2, data=tmp_path / "few.csv")
-    assert "batches of 8, which is all training rows" in capsys.readouterr().out
-
-
-def test_results_of_other_settings_are_not_overwritten(tmp_path):
-    from training import run
-
-    recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=2)
-    made = run.train(recipe, out=tmp_path, seeds=[0], validation=0.25)
-    kept = made.read_text()
-    with pytest.raises(ValueError, match="other settings and the seeds 0, which would be lost"):
-        run.train(recipe, out=tmp_path, seeds=[1], validation=0.25, epochs=3)
-    with pytest.raises(ValueError, match="these settings and the seeds 0, .* or these seeds too"):
-        run.train(recipe, out=tmp_path, seeds=[1], validation=0.25)
-    assert made.read_text() == kept
-    run.train(recipe, out=tmp_path, seeds=[0, 1], validation=0.25)
-    assert json.loads(made.read_text())["runs"][0] == json.loads(kept)["runs"][0]
+    recipe = get_recipe(name)
+    fields = dataclasses.asdict(recipe.rescaled(15))
+    (tmp_path / name / name).mkdir(parents=True)
+    (tmp_path / name / name / "recipe.json").write_text(json.dumps({"recipe": fields, "results": {"seeds": [0, 1]}}))
+    (tmp_path / name / "validation-0.1").mkdir()
+    (tmp_path / name / "validation-0.1" / "validation.json").write_text(
+        json.dumps({"recipe": {**fields, "notes": "Older."}, "runs": [{"seed": 0}]})
+    )
+    assert has_ended("--epochs 15 --seeds 0 1")
+    assert has_ended("--validation 0.1 --epochs 15") and has_ended("--epochs=15 --validation=0.1")
+    for options in ("", "--seeds 0 1", "--epochs 15 --seeds 0", "--epochs 15 --seeds 1 0", "--minutes 3 --seeds 0 1"):
+        assert not has_ended(options)
+    for options in ("", "--epochs 14", "--epochs 15 --seeds 1"):
+        assert not has_ended(f"--validation 0.1 {options}")
+    assert not has_ended("--validation 0.2 --epochs 15")
+    (tmp_path / name / "epochs_in_minutes.json").write_text('{"minutes": 3.0, "epochs": 15}')
+    assert has_ended("--minutes 3 --seeds 0 1") and not has_ended("--minutes 4 --seeds 0 1")
 
 
 # The command where only the modules of its first argument are found of those that others bring; it stops at a step.
@@ -676,12 +661,126 @@ def test_minutes_become_epochs_once(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "load_dataset", lambda *_: Data())
     recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=7)
     arguments = recipe, Data(), {"num_features": 5}, tmp_path, 1
-    with pytest.raises(loop.Interrupted):  # the time to stop comes before the end of the timing
-        run.epochs_in(2, *arguments, 0)
     epochs = run.epochs_in(2, *arguments)
     assert epochs >= 1
     monkeypatch.setattr(loop, "fit", lambda *_: pytest.fail("timed again"))
     assert run.epochs_in(2, *arguments) == epochs
+
+
+@pytest.mark.parametrize("stop_after", [None, 1e-9])
+def test_what_stops_a_run_stops_the_timing_of_its_steps(tmp_path, monkeypatch, stop_after):
+    from training import run
+
+    class Clock(run.Clock):
+        def on_train_batch_begin(self, batch, logs=None):
+            super().on_train_batch_begin(batch, logs)
+            if stop_after is None and batch == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(run, "Clock", Clock)
+    recipe = get_recipe("snn_mlp2.wine")
+    with pytest.raises(loop.Interrupted, match="snn_mlp2.wine stopped while its first steps were timed"):
+        run.epochs_in(2, recipe, Data(), {"num_features": 5}, tmp_path, 1, stop_after)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"seeds": [0, 0]}, "seeds are different whole numbers from 0 .* received .0, 0."),
+        ({"seeds": [-1]}, "seeds are different whole numbers from 0 .* received .-1."),
+        ({"minutes": float("nan")}, "minutes is a number above 0; received nan"),
+        ({"stop_after": float("nan")}, "stop_after is a number of minutes; received nan"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_a_folder_is_made(tmp_path, given, message):
+    from training import run
+
+    with pytest.raises(ValueError, match=message):
+        run.train(get_recipe("snn_mlp2.wine"), out=tmp_path, **given)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("validation", [None, 0.1])
+def test_another_run_does_not_take_the_place_of_one_that_has_ended(tmp_path, monkeypatch, validation):
+    from training import run
+
+    class Begun(Exception):
+        pass
+
+    def begin(*_, **__):
+        raise Begun
+
+    monkeypatch.setattr(loop, "fit", begin)
+    recipe = get_recipe("snn_mlp2.wine")
+    path = tmp_path / recipe.name / recipe.name / "recipe.json"
+    facts = {"recipe": dataclasses.asdict(recipe), "results": {"seeds": [0, 1]}}
+    if validation is not None:
+        path = tmp_path / recipe.name / "validation-0.1" / "validation.json"
+        facts = {"recipe": dataclasses.asdict(recipe), "runs": [{"seed": 0}, {"seed": 1}]}
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(facts))
+    for given in ({"seeds": [1]}, {"seeds": [0]}, {"seeds": [0, 1], "epochs": 2}):
+        with pytest.raises(ValueError, match="is of another run .seeds .0, 1., 100 epochs. .* give another --out"):
+            run.train(recipe, out=tmp_path, validation=validation, **given)
+    for seeds in ([0, 1], [0, 1, 2]):  # the same again, and further seeds
+        with pytest.raises(Begun):
+            run.train(recipe, out=tmp_path, validation=validation, seeds=seeds)
+    path.write_text("")
+    with pytest.raises(ValueError, match=f"{path.name} is damaged"):
+        run.train(recipe, out=tmp_path, validation=validation)
+
+
+def test_a_batch_larger_than_ones_own_data_becomes_the_data(tmp_path, monkeypatch, capsys):
+    from training import run
+
+    class Begun(Exception):
+        pass
+
+    def begin(recipe, *_, **__):
+        raise Begun(recipe.batch_size)
+
+    monkeypatch.setattr(loop, "fit", begin)
+    (tmp_path / "few.csv").write_text("a,label\n" + "1,x\n2,y\n" * 3)
+    with pytest.raises(Begun, match="^4$"):  # a row of each class is held out
+        run.train(get_recipe("snn_mlp2.wine"), out=tmp_path / "runs", data=tmp_path / "few.csv")
+    assert "batch size 4 in place of" in capsys.readouterr().out
+
+
+def test_what_is_no_image_in_a_class_folder_is_counted(tmp_path, capsys):
+    from PIL import Image
+
+    from training.own_data import read_image_folders
+
+    for name in ("cat", "dog"):
+        (tmp_path / name / "x.png").mkdir(parents=True)
+        (tmp_path / name / "y.heic").write_text("")
+        for number in range(2):
+            Image.new("RGB", (32, 32)).save(tmp_path / name / f"{number}.png")
+    assert len(read_image_folders(tmp_path, (32, 32, 3))[0]) == 4
+    assert "4 entries of class folders are left out as no images (2 .heic, 2 folders)" in capsys.readouterr().out
+
+
+def test_a_run_keeps_its_determinism_and_tells_of_other_versions(tmp_path, capsys):
+    path = tmp_path / "run.json"
+    fields = loop.decisive(dataclasses.asdict(TINY))
+    run = {"recipe": fields, "seed": 0, "deterministic": False, "versions": {"keras": "3.15"}}
+    loop._check_same_run(path, run)
+    with pytest.raises(ValueError, match="differs in deterministic"):
+        loop._check_same_run(path, {**run, "deterministic": True})
+    assert capsys.readouterr().out == ""
+    loop._check_same_run(path, {**run, "versions": {"keras": "3.16"}})
+    assert "was begun with {'keras': '3.15'}; with {'keras': '3.16'}" in capsys.readouterr().out
+    del fields["cutmix"]  # as an older version left it, before there was such a field
+    path.write_text(json.dumps({"recipe": fields, "seed": 0}))
+    loop._check_same_run(path, {**run, "recipe": loop.decisive(dataclasses.asdict(TINY))})
+    assert capsys.readouterr().out == ""
+
+
+def test_a_damaged_run_json_is_named(tmp_path):
+    (tmp_path / "run.json").write_text('{"recipe": {')
+    with pytest.raises(ValueError, match="run.json is damaged .* bring a sound copy of it, or give another --out"):
+        loop.fit(TINY, *rows(), 2, tmp_path)
 
 
 class Data:

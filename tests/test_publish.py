@@ -489,3 +489,18 @@ def test_a_folder_under_another_name_is_not_published(folder):
         publish("snn_mlp4.digits", folder=folder, dry_run=True)
     with pytest.raises(FileNotFoundError, match="train the model, or give --folder"):
         publish("snn_mlp8.wine")
+
+
+def test_the_card_gives_the_command_with_its_options_and_claims_no_more_than_is_recorded():
+    from training import get_recipe
+    from training.run import command_of
+
+    details = details_of(IMAGES)
+    recipe = get_recipe(IMAGES)
+    assert command_of(recipe, recipe, (0,), 1) == {}
+    assert f"`python -m training train {IMAGES}`" in card_text(details)
+    assert "No choice was made on the test rows." in card_text(details)
+    details |= command_of(recipe, recipe.rescaled(7), (3, 4), 2)
+    text = card_text(details)
+    assert f"`python -m training train {IMAGES} --epochs 7 --seeds 3 4 --devices 2`" in text
+    assert "No choice" not in text

@@ -60,7 +60,7 @@ def main(arguments=None):
         help="write TensorBoard logs, one folder a seed (needs tensorflow and tensorboard; waits for every step)",
     )
     train.add_argument("--bundle", action="store_true", help="copy the folder of weights into the package")
-    train.set_defaults(run=_train)
+    train.set_defaults(run=lambda args: _train(args, train.parse_args))
 
     finetune = commands.add_parser("finetune", help="fine-tune a pretrained model on your own images or table")
     finetune.add_argument("name", help="a pretrained model; for a table also an architecture, such as snn_mlp4")
@@ -116,7 +116,7 @@ def main(arguments=None):
     return run_command(parser, arguments)
 
 
-def _train(args):
+def _train(args, parse):
     from training.queue import TEMPFAIL
     from training.recipes import get_recipe
 
@@ -131,7 +131,7 @@ def _train(args):
             )
         from training.queue import train_queue
 
-        return train_queue(args)
+        return train_queue(args, parse)
     recipe = get_recipe(args.name)  # an unknown name costs no import of a backend
     if args.deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()

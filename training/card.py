@@ -9,7 +9,6 @@ import shutil
 import sys
 import tempfile
 
-from training.recipes import get_recipe
 from training.report import PEERS
 from zoo.card import card_head
 from zoo.card import dataset_in_words
@@ -65,30 +64,17 @@ def card_text(details):
         lines += _superclasses(results["top1_by_superclass"])
     lines += [
         *_settings(recipe),
-        f"Trained on all {data['train_rows']:,} training rows with `{command_of(details)}` in "
+        f"Trained on all {data['train_rows']:,} training rows with "
+        f"`{details.get('command', f'python -m training train {name}')}` in "
         f"{results['minutes']} minutes on {results['hardware']} ({details['versions']['backend']}, Keras "
         f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
-        "that time. No choice was made on the test rows.\n",
+        # Of the project's recipes; what led to options of one's own is not recorded.
+        f"that time.{'' if 'command' in details else ' No choice was made on the test rows.'}\n",
         "![training curves](curves.png)\n",
         "## Limits\n",
         _limits(data["name"]) + "\n",
     ]
     return "\n".join(lines)
-
-
-def command_of(details):
-    """The command that makes these weights, with the options in which the run differs from the recipe of its name."""
-    recipe, results, own = details["recipe"], details["results"], get_recipe(details["name"])
-    options = []
-    if recipe["epochs"] != own.epochs:
-        options += ["--epochs", recipe["epochs"]]
-    if list(results["seeds"]) != list(own.seeds):
-        options += ["--seeds", *results["seeds"]]
-    if (publish := recipe.get("publish", own.publish)) != own.publish:
-        options += ["--publish", publish]
-    if "devices" in results:
-        options += ["--devices", results["devices"]]
-    return " ".join(map(str, ["python -m training train", details["name"], *options]))
 
 
 def is_of_a_recipe(details):

@@ -27,6 +27,14 @@ def write_atomically(path, content):
         raise
 
 
+def read_json(path):
+    """What a JSON file holds; an error that names the file where it is cut short or no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); bring a sound copy of it, or give another --out") from None
+
+
 def save(folder, step, arrays, facts):
     """Writes a checkpoint: numbered parts, then the JSON that vouches for them.
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from training import checkpoints
 from training.optimizer import CoupledSGD
-from training.recipes import Recipe
+from training.recipes import decisive
 from training.training_model import TrainingModel
 from zoo.datasets import sha256_of
 from zoo.graphs import functional_model
@@ -106,13 +106,16 @@ def fit(
     found = check_devices(devices, recipe.batch_size)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    backend = keras.backend.backend()
     run = {
         "recipe": decisive(dataclasses.asdict(recipe)),
         "seed": seed,
         "data": sha256_of(x, y),
-        "backend": keras.backend.backend(),
+        "backend": backend,
         "devices": devices,
         "engine": ENGINE,
+        "deterministic": deterministic,
+        "versions": {"keras": keras.__version__, backend: __import__(backend).__version__},
     }
     arguments = {"classifier_activation": None, **(build_arguments or {})}
     with contextlib.ExitStack() as held:
@@ -123,6 +126,11 @@ def fit(
         held.enter_context(distribution(found))
         model = _prepare(recipe, plain, x, y, num_classes, seed, steps, arguments)
         done, kept = _restore(model, folder)
+        if done > recipe.epochs * steps:
+            raise ValueError(
+                f"the checkpoint in {folder} is of step {done}, but this run has {recipe.epochs * steps}: it is of "
+                "another run; give another --out"
+            )
         if done:
             print(f"{recipe.name} resumed at step {done} of {recipe.epochs * steps}", flush=True)
         keeper = Keeper(recipe, folder, model, done, kept, steps, deadline, quiet)
@@ -518,41 +526,35 @@ def distribution(devices):
         keras.distribution.set_distribution(before)
 
 
-def decisive(fields):
-    """The fields of a recipe that decide on the weights, as JSON has them; what an older one lacks has its default."""
-    known = dataclasses.asdict(Recipe(name="", epochs=1, batch_size=1, learning_rate=1.0))
-    return json.loads(json.dumps({**known, **fields, "notes": None, "seeds": None, "publish": None}))
-
-
 def _check_same_run(path, run):
-    backend = keras.backend.backend()
-    versions = {"keras": keras.__version__, backend: __import__(backend).__version__}
-    if not path.exists():
-        if any(path.parent.glob("step-*.json")):
-            raise ValueError(
-                f"{path.parent} has checkpoints but no run.json, which says of which run they are; bring it back, or "
-                "give another --out"
-            )
-        checkpoints.write_atomically(path, json.dumps({**run, "versions": versions}, indent=1).encode())
-        return
-    try:
-        stored = json.loads(path.read_text())
+    run = json.loads(json.dumps(run))
+    if path.exists():
+        unknown = {key: run[key] for key in ("deterministic", "versions")}  # to older runs
+        stored = unknown | checkpoints.read_json(path)
         stored["recipe"] = decisive(stored["recipe"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); bring it back, or give another --out") from None
-    begun_with = stored.pop("versions", versions)
-    if stored != run:
-        different = sorted(key for key in run.keys() | stored.keys() if run.get(key) != stored.get(key))
+        if stored["versions"] != run["versions"]:
+            print(
+                f"{path.parent} was begun with {stored['versions']}; with {run['versions']} the weights may differ "
+                "from those of a run without a stop",
+                flush=True,
+            )
+            stored["versions"] = run["versions"]
+        if stored != run:
+            different = sorted(key for key in run.keys() | stored.keys() if run.get(key) != stored.get(key))
+            raise ValueError(
+                f"{path.parent} holds another run (it differs in {', '.join(different)}); give another --out, or "
+                "delete it to start anew"
+            )
+        return
+    if any(path.parent.glob("step-*.json")):
         raise ValueError(
-            f"{path.parent} holds another run (it differs in {', '.join(different)}); give another --out, or "
-            "delete it to start anew"
+            f"{path.parent} holds checkpoints but no {path.name}, which says of what run they are; bring it too, or "
+            "give another --out"
         )
-    if begun_with != versions:
-        print(
-            f"{run['recipe']['name']} was begun with {begun_with} and goes on with {versions}: the weights may differ "
-            "in rounding from those of an uninterrupted run",
-            flush=True,
-        )
+    checkpoints.write_atomically(path, json.dumps(run, indent=1).encode())
+
+
+deterministic = False  # whether `make_deterministic` was called; a run keeps to what it began with
 
 
 def make_deterministic():
@@ -561,6 +563,8 @@ def make_deterministic():
     JAX takes it from the environment, before its first operation (`python -m
     training train --deterministic` sets it).
     """
+    global deterministic
+    deterministic = True
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

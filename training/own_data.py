@@ -68,16 +68,20 @@ def read_image_folders(folder, shape):
         raise ValueError(
             f"{folder} has {len(classes)} class folders; expected two or more, each with the images of a class"
         )
-    images, labels = [], []
+    images, labels, left_out = [], [], collections.Counter()
     for number, path in enumerate(classes):
-        found = sorted(file for file in path.iterdir() if not file.name.startswith("."))
-        files = [file for file in found if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES]
-        if others := [file.name for file in found if file not in files]:
-            print(f"{path}: {len(others)} left out that are no images of a known kind, such as {others[0]}", flush=True)
+        found = [file for file in path.iterdir() if not file.name.startswith(".")]
+        files = sorted(file for file in found if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        left_out += collections.Counter(
+            "folders" if file.is_dir() else file.suffix or "no suffix" for file in set(found) - set(files)
+        )
         if len(files) < 2:
             raise ValueError(f"{path} has {len(files)} images; expected two or more, so that one can be held out")
         images += [read_image(file, shape) for file in files]
         labels += [number] * len(files)
+    if left_out:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
+        print(f"{folder}: {left_out.total()} entries of class folders are left out as no images ({kinds})")
     return np.stack(images), np.array(labels), tuple(path.name for path in classes)
 
 

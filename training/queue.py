@@ -1,5 +1,6 @@
 """The queue: a Markdown table of training commands, worked through from the top."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -8,6 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+
+from training.checkpoints import read_json
+from training.recipes import get_recipe
+from training.recipes import same_choice
 
 COMMAND = re.compile(r"`(python -m training train [^`]+)`")
 TEMPFAIL = getattr(os, "EX_TEMPFAIL", 75)
@@ -34,67 +39,110 @@ def read_queue(path):
     return [shlex.split(match.group(1))[4:] for match, state in states if not state.startswith("done")]
 
 
-def train_queue(args):
+def train_queue(args, parse):
     """Runs the queue's commands one after the other, each resumed or started, until `stop_after`.
 
     Each run is a process of its own, so that nothing of one reaches the next. A
-    run that has ended is noted in `ended.txt` of the folder `--out`, and passed
-    over from then on.
+    run that has ended in the folder `--out` is passed over. Ctrl-C and SIGTERM
+    stop the run and the queue.
+
+    Args:
+        args: Those of the command with `--queue`.
+        parse: Parser of the arguments of `python -m training train`.
     """
     started, failed = time.monotonic(), []
-    ended = pathlib.Path(args.out) / "ended.txt"
-    for arguments in read_queue(args.queue):
-        run = shlex.join(arguments)
-        if ended.exists() and run in ended.read_text().splitlines():
-            print(f"queue: {run} has ended in {args.out}", flush=True)
-            continue
-        command = [sys.executable, "-m", "training", "train", *arguments, "--out", args.out]
-        if args.data_dir:
-            command += ["--data-dir", args.data_dir]
-        if args.stop_after is not None:
-            left = args.stop_after - (time.monotonic() - started) / 60 - GRACE
-            if left <= 0:
+    with _signals_noted() as stop:
+        for arguments in read_queue(args.queue):
+            name = shlex.join(arguments)
+            try:
+                if _has_ended(parse(arguments), pathlib.Path(args.out)):
+                    print(f"queue: {name} has ended in {args.out}", flush=True)
+                    continue
+            except (ValueError, SystemExit) as error:  # the parser has told what it was
+                failed.append(name)
+                print(f"queue: {name} cannot be run{'' if isinstance(error, SystemExit) else f': {error}'}", flush=True)
+                continue
+            command = [sys.executable, "-m", "training", "train", *arguments, "--out", args.out]
+            if args.data_dir:
+                command += ["--data-dir", args.data_dir]
+            if args.stop_after is not None:
+                left = args.stop_after - (time.monotonic() - started) / 60 - GRACE
+                if left <= 0:
+                    _stopped()
+                command += ["--stop-after", f"{left:.2f}"]
+            print(f"queue: {shlex.join(command[1:])}", flush=True)
+            status = _run(command, stop)
+            if status == TEMPFAIL or stop.asked:
                 _stopped()
-            command += ["--stop-after", f"{left:.2f}"]
-        print(f"queue: {shlex.join(command[1:])}", flush=True)
-        status, told_to_stop = _run(command)
-        if status == 0:
-            ended.parent.mkdir(parents=True, exist_ok=True)
-            with open(ended, "a") as file:
-                file.write(f"{run}\n")
-        if status == TEMPFAIL or told_to_stop:
-            _stopped()
-        if status:
-            failed.append(run)
-            print(f"queue: {run} failed with exit status {status}; going on", flush=True)
+            if status:
+                failed.append(name)
+                print(f"queue: {name} failed with exit status {status}; going on", flush=True)
     if failed:
         raise ValueError(f"{len(failed)} of the queue's runs failed: {', '.join(failed)}; their messages are above")
     print("queue: nothing left to run", flush=True)
 
 
-def _run(command):
-    """Runs a command to its end: its exit status, and whether Ctrl-C or SIGTERM came in that time.
+class Stop:
+    """Handler of Ctrl-C and SIGTERM: notes that one came, and lets the run obey it.
 
-    Both are the run's to obey: it saves, where it has begun to train.
+    Whatever the run's exit status then is (it saves only within its steps), the
+    queue is to stop. A terminal sends Ctrl-C to the run itself; SIGTERM is passed on.
     """
-    received = []
 
-    def note(number, frame):
-        received.append(number)
-        if number == signal.SIGTERM:  # a terminal sends Ctrl-C to the process itself
-            process.terminate()
+    asked, process = False, None
 
-    old = {}
-    process = subprocess.Popen(command)
+    def __call__(self, number, frame):
+        self.asked = True
+        if number == signal.SIGTERM and self.process is not None:
+            self.process.terminate()
+
+
+@contextlib.contextmanager
+def _signals_noted():
+    stop = Stop()
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            old[number] = signal.signal(number, note)
-        return process.wait(), bool(received)
+        yield stop
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
 
 
+def _run(command, stop):
+    """Runs a command to its end; its exit status."""
+    stop.process = subprocess.Popen(command)
+    if stop.asked:  # before there was a process to tell
+        stop.process.terminate()
+    return stop.process.wait()
+
+
 def _stopped():
-    print("queue: stopped in time; the same command goes on", flush=True)
+    print("queue: stopped; the same command goes on", flush=True)
     raise SystemExit(TEMPFAIL)
+
+
+def _has_ended(run, out):
+    """Whether the folder holds what the command makes: this recipe, in as many epochs, of these seeds.
+
+    Args:
+        run: The arguments of `python -m training train`, parsed.
+        out: Folder of the runs.
+    """
+    recipe = get_recipe(run.name)
+    if run.data:
+        recipe = recipe.on_own_data(run.data)
+    home = out / recipe.name
+    path = home / recipe.name / "recipe.json"
+    if run.validation is not None:
+        home = home / f"validation-{run.validation}"
+        path = home / "validation.json"
+    if not path.exists():
+        return False
+    epochs, timed = run.epochs, home / "epochs_in_minutes.json"
+    if run.minutes is not None:
+        if not timed.exists() or (stored := read_json(timed))["minutes"] != run.minutes:
+            return False
+        epochs = stored["epochs"]
+    if epochs is not None:
+        recipe = recipe.rescaled(epochs)
+    return same_choice(read_json(path), recipe, run.seeds or recipe.seeds)

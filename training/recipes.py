@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 import re
 
@@ -121,6 +122,30 @@ class Recipe:
         warmup = self.warmup_epochs * epochs / self.epochs
         notes = f"Rescaled from {self.epochs} to {epochs} epochs. {self.notes}"
         return dataclasses.replace(self, epochs=epochs, rates=rates, warmup_epochs=warmup, notes=notes)
+
+
+NOT_DECISIVE = ("notes", "seeds", "publish")  # none changes the weights of a seed
+
+
+def decisive(fields):
+    """The fields of a recipe that decide its training, as JSON gives them back.
+
+    A field that is newer than the stored ones counts with its default.
+
+    >>> decisive(dataclasses.asdict(get_recipe("snn_mlp2.wine")))["notes"]
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(Recipe) if field.name not in fields}
+    return json.loads(json.dumps({**defaults, **fields, **dict.fromkeys(NOT_DECISIVE)}))
+
+
+def same_choice(facts, recipe, seeds):
+    """Whether stored facts (recipe.json, validation.json) are of this training and these seeds, in this order."""
+    same = "recipe" in facts and decisive(facts["recipe"]) == decisive(dataclasses.asdict(recipe))
+    return same and stored_seeds(facts) == list(seeds)
+
+
+def stored_seeds(facts):
+    return [run["seed"] for run in facts["runs"]] if "runs" in facts else facts["results"]["seeds"]
 
 
 def own_name(path):

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import math
 import pathlib
 import platform
 import shutil
@@ -26,6 +27,8 @@ from training.curves import curves_png
 from training.own_data import check_writable
 from training.own_data import hold_out
 from training.own_data import own_dataset
+from training.recipes import same_choice
+from training.recipes import stored_seeds
 from zoo.datasets import BUNDLED as BUNDLED_DATASETS
 from zoo.datasets import list_datasets
 from zoo.datasets import load_dataset
@@ -102,9 +105,11 @@ def train(
         raise ValueError(f"epochs or minutes, not both; received epochs={epochs} and minutes={minutes}")
     if minutes is not None and not 0 < minutes < float("inf"):
         raise ValueError(f"minutes is a number above 0; received {minutes}")
-    seeds = tuple(recipe.seeds if seeds is None else seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
-        raise ValueError(f"seeds are different whole numbers from 0 to 2**32 - 1; received {seeds}")
+    if stop_after is not None and math.isnan(stop_after):
+        raise ValueError(f"stop_after is a number of minutes; received {stop_after}")
+    seeds = tuple(seeds or recipe.seeds)
+    if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
+        raise ValueError(f"seeds are different whole numbers from 0 to 2**32 - 1; received {list(seeds)}")
     if data is not None:
         if bundle:
             raise ValueError(f"weights of one's own data ({data}) are not for the package; leave bundle out")
@@ -114,6 +119,7 @@ def train(
             f"{recipe.name}: {recipe.dataset} cannot be loaded by its name; give a folder of class folders of images "
             "by --data"
         )
+    named = recipe
     if publish is not None:
         recipe = dataclasses.replace(recipe, publish=publish)
     home = pathlib.Path(out) / recipe.name
@@ -135,10 +141,10 @@ def train(
             raise ValueError(f"validation is a fraction between 0 and 1; received {validation}")
         dataset = hold_out(dataset.x_train, dataset.y_train, dataset.class_names, (), validation, SPLIT_SEED)
         home = home / f"validation-{validation}"
-    arguments = builder_arguments(dataset)
-    if data is not None and len(dataset.x_train) < recipe.batch_size:
+    if data is not None and recipe.batch_size > len(dataset.x_train):
+        print(f"batch size {len(dataset.x_train)} in place of {recipe.batch_size}: there are no more training rows")
         recipe = dataclasses.replace(recipe, batch_size=len(dataset.x_train))
-        print(f"{recipe.name}: batches of {recipe.batch_size}, which is all training rows", flush=True)
+    arguments = builder_arguments(dataset)
     if data is not None and dataset.x_train.ndim == 4:
         arguments = image_statistics(dataset.x_train)
     if minutes is not None:
@@ -146,8 +152,8 @@ def train(
         epochs = epochs_in(minutes, recipe, dataset, arguments, home, devices, left)
     if epochs is not None:
         recipe = recipe.rescaled(epochs)
-    made = home / "validation.json" if validation is not None else home / recipe.name / "recipe.json"
-    check_earlier(made, recipe, seeds)
+    made = home / ("validation.json" if validation is not None else f"{recipe.name}/recipe.json")
+    _refuse_another(made, recipe, seeds)
     runs = []
     for seed in seeds:
         left = None if stop_after is None else stop_after - (time.monotonic() - started) / 60
@@ -182,8 +188,8 @@ def train(
             "runs": runs,
             "choice": better_weights(runs),
         }
-        loop.checkpoints.write_atomically(made, (json.dumps(facts, indent=1) + "\n").encode())
-        return made
+        loop.checkpoints.write_atomically(home / "validation.json", (json.dumps(facts, indent=1) + "\n").encode())
+        return home / "validation.json"
     if missing:
         return home
     (model, history, _, alpha_beta), logits, figures = runs[0]
@@ -195,7 +201,6 @@ def train(
         **figures,
         **by_superclass(dataset, logits),
         "seeds": list(seeds),
-        **({} if devices == 1 else {"devices": devices}),
         "top1_by_seed": [run[2]["top1"] for run in runs],
         "parameters": trainable_parameters(published),
         "macs": multiply_accumulates(published),
@@ -218,6 +223,7 @@ def train(
         "feature_names": list(dataset.feature_names),
         "results": results,
         "versions": versions(),
+        **command_of(named, recipe, seeds, devices),
     }
     weights = save_model(
         published,
@@ -239,6 +245,33 @@ def train(
     return weights
 
 
+def command_of(named, recipe, seeds, devices):
+    """The command that makes the weights again, where it takes more than the recipe's name."""
+    options = []
+    if recipe.epochs != named.epochs:  # also where they came of minutes
+        options += ["--epochs", recipe.epochs]
+    if seeds != tuple(named.seeds):
+        options += ["--seeds", *seeds]
+    if recipe.publish != named.publish:
+        options += ["--publish", recipe.publish]
+    if devices != 1:
+        options += ["--devices", devices]
+    return {"command": " ".join(map(str, ["python -m training train", named.name, *options]))} if options else {}
+
+
+def _refuse_another(made, recipe, seeds):
+    """What has ended is made anew or gets further seeds; another run does not take its place."""
+    if not made.exists():
+        return
+    facts = loop.checkpoints.read_json(made)
+    stored = stored_seeds(facts)
+    if not same_choice(facts, recipe, seeds[: len(stored)]):
+        raise ValueError(
+            f"{made} is of another run (seeds {stored}, {facts['recipe']['epochs']} epochs) than this one (seeds "
+            f"{list(seeds)}, {recipe.epochs} epochs), which would replace it; give another --out, or move it away"
+        )
+
+
 def logs_of(recipe, seed, folder, tensorboard):
     """Keras's own logs of a run, as callbacks."""
     # An interrupted epoch has a row too; `step` tells it from a whole one. (history.csv has whole ones only.)
@@ -247,35 +280,24 @@ def logs_of(recipe, seed, folder, tensorboard):
         yield keras.callbacks.TensorBoard(str(pathlib.Path(tensorboard) / recipe.name / f"seed{seed}"))
 
 
-def check_earlier(path, recipe, seeds):
-    """Raises ValueError where a run of another kind has its results: more seeds may be added, nothing is lost."""
-    if not path.exists():
-        return
-    facts = json.loads(path.read_text())
-    earlier = facts["results"]["seeds"] if "results" in facts else [run["seed"] for run in facts["runs"]]
-    same = loop.decisive(facts["recipe"]) == loop.decisive(dataclasses.asdict(recipe))
-    if not same or not set(earlier) <= set(seeds):
-        raise ValueError(
-            f"{path} has the results of {'these settings' if same else 'other settings'} and the seeds "
-            f"{' '.join(map(str, earlier))}, which would be lost; give another --out"
-            + (", or these seeds too" if same else "")
-        )
-
-
 def epochs_in(minutes, recipe, dataset, arguments, home, devices, stop_after=None):
-    """Epochs that fit into the minutes here, from the time of some steps; a begun run keeps its number."""
+    """Epochs that fit into the minutes here, from the time of some steps; a begun run keeps its number.
+
+    Raises:
+        training.loop.Interrupted: a signal or `stop_after` (minutes) came before the steps were timed.
+    """
     kept = home / "epochs_in_minutes.json"
-    if kept.exists() and (stored := json.loads(kept.read_text()))["minutes"] == minutes:
+    if kept.exists() and (stored := loop.checkpoints.read_json(kept))["minutes"] == minutes:
         return stored["epochs"]
     clock = Clock()
     long_enough = recipe.rescaled(Clock.WARM + Clock.TIMED + 1)
     with tempfile.TemporaryDirectory() as folder:
-        rows = dataset.x_train, dataset.y_train, len(dataset.class_names)
         try:
+            rows = dataset.x_train, dataset.y_train, len(dataset.class_names)
             loop.fit(long_enough, *rows, folder, 0, stop_after, arguments, True, devices, [clock])
         except loop.Interrupted:
-            if clock.seconds_per_step is None:  # not by the clock: by a signal, or by `stop_after`
-                raise
+            if clock.seconds_per_step is None:
+                raise loop.Interrupted(f"{recipe.name} stopped while its first steps were timed") from None
     epochs = int(60 * minutes / (clock.seconds_per_step * (len(dataset.x_train) // recipe.batch_size)))
     if epochs < 1:
         raise ValueError(
@@ -294,7 +316,7 @@ class Clock(keras.callbacks.Callback):
     """Times some steps after the first ones, which compile, and ends `fit`."""
 
     WARM, TIMED = 10, 60
-    seconds_per_step = None
+    seconds_per_step = None  # until they are timed
 
     def on_train_begin(self, logs=None):
         self.step = 0
