@@ -230,7 +230,7 @@ def test_an_activity_regularizer_stays_behind_the_activation():
     losses = []
     for each in (model, swapped):
         each(x)
-        losses.append([float(loss) for loss in each.losses])
+        losses.append([float(keras.ops.convert_to_numpy(loss)) for loss in each.losses])
     assert len(losses[0]) == 4 and min(losses[0]) > 0
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
