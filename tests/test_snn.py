@@ -130,14 +130,15 @@ def test_moments_through_32_layers_that_are_not_square(initializer):
     x = keras.random.normal((600, 512), seed=0)
     z = np.linspace(-10, 10, 20001)
     density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    second, fan_in, measured, expected = 1.0, 512, [], []
+    second, fan_in, measured, expected, expected_mean = 1.0, 512, [], [], []
     for units in WIDTHS:
         x = keras.layers.Dense(units, "selu", kernel_initializer=initializer)(x)
         tau = {"lecun_normal": 1, "he_normal": 2, "glorot_normal": 2 * fan_in / (fan_in + units)}[initializer]
         signal = math.sqrt(tau * second) * z
         selu = LAMBDA * np.where(signal > 0, signal, ALPHA * np.expm1(np.minimum(signal, 0)))
         second, fan_in = np.trapezoid(selu**2 * density, z), units
-        expected.append(second - np.trapezoid(selu * density, z) ** 2)
+        expected_mean.append(np.trapezoid(selu * density, z))
+        expected.append(second - expected_mean[-1] ** 2)
         values = keras.ops.convert_to_numpy(x).astype("float64")
         measured.append((values.mean(), values.var()))
     mean, variance = np.array(measured).T
@@ -150,6 +151,9 @@ def test_moments_through_32_layers_that_are_not_square(initializer):
     # the logarithms of these errors add up like a random walk. Three standard deviations, at the narrowest width.
     reach = 3 * np.sqrt(2 / min(WIDTHS) * np.arange(1, len(WIDTHS) + 1))
     np.testing.assert_array_less(np.abs(np.log(variance / expected)), reach)
+    # Means in units of the root mean square: of n units they are off by sqrt(1 / n) or so, at every layer anew.
+    expected_mean = expected_mean / np.sqrt(np.square(expected_mean) + expected)
+    np.testing.assert_allclose(mean / np.sqrt(mean**2 + variance), expected_mean, atol=3 / min(WIDTHS) ** 0.5)
 
 
 # Trainable parameters by hand: 16 columns, 5 layers (3 blocks) of 32 units, 4 classes.
