@@ -223,7 +223,7 @@ def train(
         "feature_names": list(dataset.feature_names),
         "results": results,
         "versions": versions(),
-        **command_of(named, recipe, seeds, devices),
+        **(command_of(named, recipe, seeds, devices) if data is None else {}),
     }
     weights = save_model(
         published,
