@@ -7,18 +7,21 @@ rest. What is folded where, with `y = scale * x + shift` per channel for a norm:
 | norm | folded into | when it is exact |
 |---|---|---|
 | behind a convolution or dense layer | that layer | it is linear and nobody else uses its outputs |
-| before a convolution | that convolution | nobody else uses the norm; no zeros are padded, which the norm would have shifted |
+| before a convolution | that convolution | nobody else uses the norm; no zeros are padded, which it would shift |
 | before a dense layer | that dense layer | nobody else uses the norm |
 
-Elsewhere (behind an addition, before an activation) a batch norm becomes one multiplication and one addition, with
-constants made here. The standardisation of the inputs, a fixed norm too, follows the same rules.
+Elsewhere (behind an addition, say) a batch norm becomes a multiplication and an addition, in one pass with the ReLU or
+MPELU behind it: `Pointwise`. The standardisation of the inputs, a fixed norm too, follows the same table.
 """
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
+from keras import ops
 
+from keras_mpelu import MPELU
 from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
 
@@ -37,6 +40,90 @@ DEAD = (
 )
 # x / std - mean / std in float32 loses what (x - mean) / std keeps, where the mean is many deviations large.
 LARGEST_MEAN = 10.0
+# An MPELU whose negative side stays below this, down to -LARGEST_INPUT, is computed as the ReLU that it has become.
+NEGLIGIBLE = 1e-7
+LARGEST_INPUT = 1e3
+
+
+@keras.saving.register_keras_serializable(package="keras_mpelu")
+class Pointwise(keras.layers.Layer):
+    """Norm with fixed statistics and activation in one pass, for inference only.
+
+    Formula:
+
+    ```
+    f(x) = activation(scale * x + shift)
+    ```
+
+    On TensorFlow it is one kernel made by XLA, in graphs that are not compiled
+    by XLA too: op by op, an MPELU is six passes over memory.
+
+    Args:
+        norm: Whether there are `scale` and `shift`.
+        activation: `"mpelu"`, `"relu"` or `None`. The layer's `alpha` and
+            `beta` are an MPELU's.
+
+    Input shape:
+        Arbitrary, channels last.
+
+    Output shape:
+        Same as the input.
+
+    Example:
+
+    >>> layer = Pointwise(norm=True, activation="relu")
+    >>> tuple(layer(np.ones((2, 8, 8, 16), "float32")).shape)
+    (2, 8, 8, 16)
+    >>> [w.name for w in layer.weights]
+    ['scale', 'shift']
+    """
+
+    def __init__(self, norm=True, activation=None, **kwargs):
+        super().__init__(**{**kwargs, "trainable": False})
+        if activation not in ("mpelu", "relu", None):
+            raise ValueError(f"activation is 'mpelu', 'relu' or None; received {activation!r}")
+        self.supports_masking = True
+        self.norm = norm
+        self.activation = activation
+
+    def build(self, input_shape):
+        names = (["scale", "shift"] if self.norm else []) + (["alpha", "beta"] if self.activation == "mpelu" else [])
+        self.constants = [
+            self.add_weight(name=name, shape=(input_shape[-1],), trainable=False, autocast=False) for name in names
+        ]
+
+    def call(self, inputs):
+        compute = functools.partial(_pointwise, norm=self.norm, activation=self.activation)
+        if keras.backend.backend() == "tensorflow":
+            compute = _xla(self.norm, self.activation)
+        return compute(inputs, *(constant.value for constant in self.constants))
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs.shape, self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "norm": self.norm, "activation": self.activation}
+
+
+def _pointwise(x, *constants, norm, activation):
+    dtype, constants = x.dtype, list(constants)
+    x = ops.cast(x, "float32")
+    if norm:
+        x = x * constants.pop(0) + constants.pop(0)
+    if activation == "relu":
+        x = ops.relu(x)
+    elif activation == "mpelu":
+        alpha, beta = constants
+        # Not expm1, which costs more: this is exact to the rounding of alpha.
+        x = ops.where(x > 0, x, alpha * (ops.exp(beta * ops.minimum(x, 0.0)) - 1.0))
+    return ops.cast(x, dtype)
+
+
+@functools.cache
+def _xla(norm, activation):
+    import tensorflow as tf
+
+    return tf.function(functools.partial(_pointwise, norm=norm, activation=activation), jit_compile=True)
 
 
 def deploy(model):
@@ -59,7 +146,7 @@ def deploy(model):
     >>> model = zoo.create_model("mpelu_resnet20")
     >>> deployed = deploy(model)
     >>> len(model.layers), len(deployed.layers)
-    (79, 60)
+    (76, 57)
     >>> deployed.trainable_weights
     []
     """
@@ -85,6 +172,11 @@ def deploy(model):
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()  # Normalization computes with values derived from its weights
     copy.trainable = False
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # `predict`: on a CPU TensorFlow's own convolutions, which take in bias and ReLU, are faster than XLA's.
+        copy.jit_compile = bool(tf.config.list_logical_devices("GPU"))
     return copy
 
 
@@ -103,49 +195,61 @@ class _Call:
 
 
 class _Plan:
-    """What becomes of each layer: it goes, or it stays with the weights of float64 in `linear`."""
+    """What becomes of each layer: it goes, or it stays with other weights, or as a `Pointwise` or ReLU."""
 
     def __init__(self, model):
         self.calls = {}  # name -> _Call, of layers that are called once; others stay as they are
         self.gone = set()  # names of layers that return their inputs
-        self.linear = {}  # name -> kernel and bias of a layer that took in a norm
-        self.affine = {}  # name -> scale and shift of a batch norm that could not be taken in
-        self.copies = {}  # name -> copy
+        self.linear = {}  # name -> kernel and bias, in float64, of a layer that took in a norm
+        self.norms = {}  # name -> scale and shift of a batch norm that no layer could take in
+        self.pointwise = {}  # name of a norm or activation -> Pointwise or ReLU, and its weights
+        self.copies = {}  # name -> layer of the new graph
         self.weights_of_copies = []
-        config = model.get_config()
+        layers = {layer.name: layer for layer in model.layers}
+        config = model.get_config()  # the one public account of the graph
         for entry in config["layers"]:
-            if len(entry["inbound_nodes"]) == 1:
-                node = entry["inbound_nodes"][0]
-                layer = model.get_layer(entry["name"]) if _is_layer(model, entry["name"]) else None
+            if len(entry["inbound_nodes"]) == 1 and entry["name"] in layers:
+                (node,) = entry["inbound_nodes"]
                 training = bool((node.get("kwargs") or {}).get("training"))
-                self.calls[entry["name"]] = _Call(layer, _tensors(node), training)
-        for entry in config["layers"]:
-            for node in entry["inbound_nodes"]:
-                for name in _tensors(node):
-                    if name in self.calls:
-                        self.calls[name].users.append(entry["name"])
-        for name in _names_of_outputs(config["output_layers"]):
+                self.calls[entry["name"]] = _Call(layers[entry["name"]], _names_of_tensors(node), training)
+        users = [
+            (entry["name"], name) for entry in config["layers"] for name in _names_of_tensors(entry["inbound_nodes"])
+        ]
+        users += [(None, name) for name in _names_of_outputs(config["output_layers"])]  # None: the caller
+        for user, name in users:
             if name in self.calls:
-                self.calls[name].users.append(None)  # the caller
+                self.calls[name].users.append(user)
 
     def make(self):
+        """Decides, layer by layer from the inputs to the outputs."""
         for name, call in self.calls.items():
-            if isinstance(call.layer, DEAD) and not call.training:
+            if type(call.layer) in DEAD and not call.training:
                 self.gone.add(name)
-        for name, call in self.calls.items():  # from the inputs to the outputs
-            if call.layer is None or call.training or (norm := _norm(call.layer)) is None:
+        for name, call in self.calls.items():
+            norm = None if call.training else _norm(call.layer)
+            if norm and (self.fold_back(name, *norm) or self.fold_forward(name, *norm)):
+                self.gone.add(name)
+            elif norm and isinstance(call.layer, keras.layers.BatchNormalization):
+                self.norms[name] = norm
+        for name, call in self.calls.items():
+            activation, weights = _activation(call.layer)
+            if activation is None:
                 continue
-            scale, shift = norm
-            if self.fold_back(name, scale, shift) or self.fold_forward(name, scale, shift):
-                self.gone.add(name)
-            elif isinstance(call.layer, keras.layers.BatchNormalization):
-                self.affine[name] = norm
+            source = self.source(name)
+            norm = self.norms.pop(source, None) if self.sole(source) else None
+            if norm:
+                self.gone.add(source)
+            if norm or activation == "mpelu":
+                layer = Pointwise(norm is not None, activation, dtype=call.layer.dtype_policy, name=name)
+                self.pointwise[name] = layer, [*(norm or ()), *weights]
+            elif isinstance(call.layer, MPELU):
+                self.pointwise[name] = keras.layers.ReLU(dtype=call.layer.dtype_policy, name=name), []
+        for name, norm in self.norms.items():
+            self.pointwise[name] = Pointwise(dtype=self.calls[name].layer.dtype_policy, name=name), list(norm)
 
     def fold_back(self, name, scale, shift):
         """Into the layer that gives the inputs: `scale * (kernel * x + bias) + shift`."""
-        source = self.calls[name].inputs[0]
-        while source in self.gone and self.sole(source):
-            source = self.calls[source].inputs[0]
+        source = self.source(name)
         if not self.sole(source) or not self.is_linear(source):
             return False
         if self.calls[source].layer.activation is not keras.activations.linear:
@@ -174,6 +278,13 @@ class _Plan:
         self.linear[last] = scaled, bias + np.sum(kernel * np.reshape(shift, (-1, 1)), axis=over)
         return True
 
+    def source(self, name):
+        """The layer that gives the inputs; those that are gone and have no other user are passed over."""
+        name = self.calls[name].inputs[0]
+        while name in self.gone and self.sole(name):
+            name = self.calls[name].inputs[0]
+        return name
+
     def sole(self, name):
         """Whether one layer uses the outputs, and nobody else."""
         return name in self.calls and len(self.calls[name].users) == 1 and self.calls[name].users[0] is not None
@@ -193,38 +304,55 @@ class _Plan:
     def copy(self, layer):
         """The layer of the new graph; a shared one is met more than once."""
         if layer.name not in self.copies:
-            self.copies[layer.name] = self._new_copy(layer)
+            self.copies[layer.name] = self.new_copy(layer)
         return self.copies[layer.name]
 
-    def _new_copy(self, layer):
-        if layer.name in self.gone:
-            return layer  # not called
+    def new_copy(self, layer):
+        if layer.name in self.gone or isinstance(layer, keras.layers.Lambda):
+            return layer  # not called, or not to be made anew from a configuration
         if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
             return deploy(layer)
-        if layer.name in self.affine:
-            scale, shift = (values.astype("float32").tolist() for values in self.affine[layer.name])
-            return keras.layers.Rescaling(scale, shift, dtype=layer.dtype_policy, name=layer.name)
-        if not isinstance(layer, keras.layers.Layer) or isinstance(layer, keras.layers.Lambda):
-            return layer if isinstance(layer, keras.layers.Lambda) else type(layer).from_config(layer.get_config())
-        config, weights = layer.get_config(), layer.get_weights()
-        if layer.name in self.linear:
-            config["use_bias"] = True
-            weights = list(self.linear[layer.name])
-        copy = type(layer).from_config(config)
+        config = layer.get_config()
+        if layer.name in self.pointwise:
+            copy, weights = self.pointwise[layer.name]
+        elif layer.name in self.linear:
+            copy, weights = type(layer).from_config({**config, "use_bias": True}), list(self.linear[layer.name])
+        else:
+            copy = type(layer).from_config(config)
+            weights = layer.get_weights() if isinstance(layer, keras.layers.Layer) else []
         if weights:
             self.weights_of_copies.append((copy, weights))
         return copy
 
     def call(self, copy, *args, **kwargs):
+        """Calls, in the new graph, what stands for a layer of the old one."""
         if copy.name in self.gone:
             return args[0]
-        return copy(args[0]) if copy.name in self.affine else copy(*args, **kwargs)
+        return copy(args[0]) if copy.name in self.pointwise else copy(*args, **kwargs)
+
+
+def _activation(layer):
+    """Name and weights of what can be computed together with a norm before it; `(None, [])` for other layers."""
+    if type(layer) is keras.layers.ReLU and (layer.max_value, layer.negative_slope, layer.threshold) == (None, 0, 0):
+        return "relu", []
+    if type(layer) is keras.layers.Activation and layer.activation is keras.activations.relu:
+        return "relu", []
+    if type(layer) is not MPELU or layer.axis not in (None, -1, len(layer.input.shape) - 1):
+        return None, []
+    channels = layer.input.shape[-1]
+    if channels is None:
+        return None, []
+    alpha, beta = (np.broadcast_to(_float64(weight), (channels,)) for weight in (layer.alpha, layer.beta))
+    tame = np.all(beta >= -1 / LARGEST_INPUT / 100)  # no exponential growth
+    if tame and np.max(np.abs(alpha * np.expm1(-beta * LARGEST_INPUT))) <= NEGLIGIBLE:
+        return "relu", []
+    return "mpelu", [alpha, beta]
 
 
 def _norm(layer):
     """Scale and shift, in float64, of a layer that is a norm of the last axis with fixed statistics; else `None`."""
     rank = len(layer.input.shape) if isinstance(layer.input, keras.KerasTensor) else 0
-    if type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, rank - 1):
+    if type(layer) is keras.layers.BatchNormalization and layer.built and layer.axis in (-1, rank - 1):
         scale = 1 / np.sqrt(_float64(layer.moving_variance) + layer.epsilon)
         scale = scale * _float64(layer.gamma) if layer.scale else scale
         shift = -_float64(layer.moving_mean) * scale
@@ -241,17 +369,13 @@ def _float64(values):
     return np.asarray(keras.ops.convert_to_numpy(values), "float64")
 
 
-def _is_layer(model, name):
-    return any(layer.name == name for layer in model.layers)
-
-
-def _tensors(part):
+def _names_of_tensors(part):
     """Names of the layers that a serialised call takes its tensors from, in order."""
     if isinstance(part, dict):
         if part.get("class_name") == "__keras_tensor__":
             return [part["config"]["keras_history"][0]]
         part = list(part.values())
-    return [name for item in part for name in _tensors(item)] if isinstance(part, list | tuple) else []
+    return [name for item in part for name in _names_of_tensors(item)] if isinstance(part, list | tuple) else []
 
 
 def _names_of_outputs(part):

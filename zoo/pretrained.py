@@ -22,6 +22,7 @@ import numpy as np
 from keras_mpelu import OneHotColumns  # with the other layers that the folders name, which are registered
 from zoo.card import example_shape
 from zoo.card import short_card
+from zoo.deploy import deploy as deployed
 from zoo.details import check_details
 from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
@@ -55,6 +56,7 @@ def load_model(
     features=False,
     revision=None,
     compile=True,
+    deploy=False,
 ):
     """Loads a pretrained model by name, from a folder, or from anyone's Hub repository.
 
@@ -84,12 +86,19 @@ def load_model(
         compile: Whether to compile for fine-tuning: sparse cross-entropy,
             accuracy and Adam with a rate of 1e-3. (A model that does not end
             in softmax or logits is left as it is, and a line on stderr says so.)
+        deploy: `True` gives the model for inference only, by `zoo.deploy`:
+            batch norms are folded into the convolutions, the weights are
+            frozen, nothing is compiled for training, and outputs are the same
+            to 1e-4. It goes with `classifier_activation` and `features`, not
+            with a `num_classes` that makes a new head, which could not be
+            trained any more: fine-tune without, and deploy what came of it.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        ValueError: unknown name, damaged or foreign files.
+        ValueError: unknown name, damaged or foreign files; `deploy` with a new
+            head.
         OSError: no such folder, or the Hub cannot be reached.
 
     Example:
@@ -98,10 +107,18 @@ def load_model(
     >>> model.predict(np.zeros((1, 64)), verbose=0).shape
     (1, 10)
     """
-    return load_folder(*find_folder(name, revision), num_classes, classifier_activation, features, compile)
+    return load_folder(*find_folder(name, revision), num_classes, classifier_activation, features, compile, deploy)
 
 
-def load_folder(folder, pin=None, num_classes=None, classifier_activation=OWN, features=False, compile=True):
+def load_folder(
+    folder,
+    pin=None,
+    num_classes=None,
+    classifier_activation=OWN,
+    features=False,
+    compile=True,
+    deploy=False,
+):
     """`load_model` for what `find_folder` returned, so that what stands beside the weights is of the same version."""
     if features and (num_classes is not None or classifier_activation != OWN):
         raise ValueError("features=True leaves the classifier out; leave out num_classes and classifier_activation too")
@@ -120,8 +137,16 @@ def load_folder(folder, pin=None, num_classes=None, classifier_activation=OWN, f
         outputs = head_layers(model)[0].input
         if len(outputs.shape) == 4:  # a network that classifies a map before it pools it
             outputs = keras.layers.GlobalAveragePooling2D(name="features")(outputs)
-        return functional_model(_inputs(model), outputs, f"{model.name}_features")
+        model = functional_model(_inputs(model), outputs, f"{model.name}_features")
+        return deployed(model) if deploy else model
+    if deploy and num_classes not in (None, model.output_shape[-1]):
+        raise ValueError(
+            f"num_classes={num_classes!r} gives {model.name} a new head, with random weights, and deploy=True freezes "
+            "it; fine-tune without deploy=True, then deploy the fine-tuned model: zoo.deploy.deploy(model)"
+        )
     model = _with_head(model, num_classes, classifier_activation)
+    if deploy:
+        return deployed(model)
     if compile:
         try:
             compile_for_finetuning(model)
