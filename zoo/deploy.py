@@ -43,16 +43,23 @@ LARGEST_MEAN = 10.0
 # An MPELU whose negative side stays below this, down to -LARGEST_INPUT, is computed as the ReLU that it has become.
 NEGLIGIBLE = 1e-7
 LARGEST_INPUT = 1e3
+# exp(16 s) is the 16th power of 1 + s * (the polynomial of these coefficients, the highest first), to 7e-7 for s from
+# -17 / 16 to 0: the Chebyshev fit of degree 5 to (exp(s) - 1) / s. Below -17 exp is less than that. XLA's own
+# exponential costs twice what reading and writing the tensor does, this next to nothing.
+EXPONENTIAL = (8.89917251e-04, 7.78006145e-03, 4.13664092e-02, 1.66588985e-01, 4.99991898e-01, 9.99999799e-01)
+
+ACTIVATIONS = ("decaying_mpelu", "mpelu", "relu", None)
 
 
 @keras.saving.register_keras_serializable(package="keras_mpelu")
 class Pointwise(keras.layers.Layer):
-    """Norm with fixed statistics and activation in one pass, for inference only.
+    """Sum, norm with fixed statistics and activation in one pass, for inference only.
 
     Formula:
 
     ```
     f(x) = activation(scale * x + shift)
+    f(x, y) = activation(scale * (x + y) + shift)
     ```
 
     On TensorFlow it is one kernel made by XLA, in graphs that are not compiled
@@ -60,11 +67,12 @@ class Pointwise(keras.layers.Layer):
 
     Args:
         norm: Whether there are `scale` and `shift`.
-        activation: `"mpelu"`, `"relu"` or `None`. The layer's `alpha` and
-            `beta` are an MPELU's.
+        activation: `"mpelu"`, with weights `alpha` and `beta`;
+            `"decaying_mpelu"`, the same for `beta >= 0`, with an exponential
+            that is exact to 7e-7; `"relu"`; or `None`.
 
     Input shape:
-        Arbitrary, channels last.
+        Arbitrary, channels last; one tensor, or a list of two of one shape.
 
     Output shape:
         Same as the input.
@@ -80,43 +88,60 @@ class Pointwise(keras.layers.Layer):
 
     def __init__(self, norm=True, activation=None, **kwargs):
         super().__init__(**{**kwargs, "trainable": False})
-        if activation not in ("mpelu", "relu", None):
-            raise ValueError(f"activation is 'mpelu', 'relu' or None; received {activation!r}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation is one of {', '.join(map(repr, ACTIVATIONS))}; received {activation!r}")
         self.supports_masking = True
         self.norm = norm
         self.activation = activation
 
     def build(self, input_shape):
-        names = (["scale", "shift"] if self.norm else []) + (["alpha", "beta"] if self.activation == "mpelu" else [])
+        names = ["scale", "shift"] if self.norm else []
+        names += ["alpha", "beta"] if self.activation in ("decaying_mpelu", "mpelu") else []
+        channels = (input_shape[0] if isinstance(input_shape[0], list | tuple) else input_shape)[-1]
         self.constants = [
-            self.add_weight(name=name, shape=(input_shape[-1],), trainable=False, autocast=False) for name in names
+            self.add_weight(name=name, shape=(channels,), trainable=False, autocast=False) for name in names
         ]
 
     def call(self, inputs):
         compute = functools.partial(_pointwise, norm=self.norm, activation=self.activation)
         if keras.backend.backend() == "tensorflow":
             compute = _xla(self.norm, self.activation)
-        return compute(inputs, *(constant.value for constant in self.constants))
+        inputs = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+        return compute(inputs, [constant.value for constant in self.constants])
 
     def compute_output_spec(self, inputs):
-        return keras.KerasTensor(inputs.shape, self.compute_dtype)
+        first = inputs[0] if isinstance(inputs, list | tuple) else inputs
+        return keras.KerasTensor(first.shape, self.compute_dtype)
 
     def get_config(self):
         return {**super().get_config(), "norm": self.norm, "activation": self.activation}
 
 
-def _pointwise(x, *constants, norm, activation):
-    dtype, constants = x.dtype, list(constants)
-    x = ops.cast(x, "float32")
+def _pointwise(inputs, constants, norm, activation):
+    dtype, constants = inputs[0].dtype, list(constants)
+    x, *others = (ops.cast(x, "float32") for x in inputs)
+    for other in others:
+        x = x + other
     if norm:
         x = x * constants.pop(0) + constants.pop(0)
     if activation == "relu":
         x = ops.relu(x)
-    elif activation == "mpelu":
+    elif activation is not None:
         alpha, beta = constants
-        # Not expm1, which costs more: this is exact to the rounding of alpha.
-        x = ops.where(x > 0, x, alpha * (ops.exp(beta * ops.minimum(x, 0.0)) - 1.0))
+        grown = (_decaying_exp if activation == "decaying_mpelu" else ops.exp)(beta * ops.minimum(x, 0.0))
+        x = ops.where(x > 0, x, alpha * (grown - 1.0))
     return ops.cast(x, dtype)
+
+
+def _decaying_exp(x):
+    s = ops.maximum(x, -17.0) * (1 / 16)
+    power = s * EXPONENTIAL[0] + EXPONENTIAL[1]
+    for coefficient in EXPONENTIAL[2:]:
+        power = power * s + coefficient
+    power = power * s + 1.0
+    for _ in range(4):
+        power = power * power
+    return power
 
 
 @functools.cache
@@ -186,10 +211,11 @@ def _one_or_all(tensors):
 
 @dataclasses.dataclass
 class _Call:
-    """The one call of a layer: the names of the layers that its inputs are from, and those that use its outputs."""
+    """The one call of a layer: where its inputs are from and their shapes, and which layers use its outputs."""
 
     layer: keras.layers.Layer
     inputs: list
+    shapes: list
     training: bool  # whether it was called with training=True
     users: list = dataclasses.field(default_factory=list)
 
@@ -211,10 +237,9 @@ class _Plan:
             if len(entry["inbound_nodes"]) == 1 and entry["name"] in layers:
                 (node,) = entry["inbound_nodes"]
                 training = bool((node.get("kwargs") or {}).get("training"))
-                self.calls[entry["name"]] = _Call(layers[entry["name"]], _names_of_tensors(node), training)
-        users = [
-            (entry["name"], name) for entry in config["layers"] for name in _names_of_tensors(entry["inbound_nodes"])
-        ]
+                inputs, shapes = zip(*_tensors(node), strict=True) if _tensors(node) else ((), ())
+                self.calls[entry["name"]] = _Call(layers[entry["name"]], inputs, shapes, training)
+        users = [(entry["name"], name) for entry in config["layers"] for name, _ in _tensors(entry["inbound_nodes"])]
         users += [(None, name) for name in _names_of_outputs(config["output_layers"])]  # None: the caller
         for user, name in users:
             if name in self.calls:
@@ -226,26 +251,30 @@ class _Plan:
             if type(call.layer) in DEAD and not call.training:
                 self.gone.add(name)
         for name, call in self.calls.items():
-            norm = None if call.training else _norm(call.layer)
+            norm = None if call.training else _norm(call)
             if norm and (self.fold_back(name, *norm) or self.fold_forward(name, *norm)):
                 self.gone.add(name)
-            elif norm and isinstance(call.layer, keras.layers.BatchNormalization):
+            elif norm:
                 self.norms[name] = norm
         for name, call in self.calls.items():
-            activation, weights = _activation(call.layer)
+            activation, weights = _activation(call)
             if activation is None:
                 continue
             source = self.source(name)
             norm = self.norms.pop(source, None) if self.sole(source) else None
             if norm:
                 self.gone.add(source)
-            if norm or activation == "mpelu":
+            if norm or activation != "relu" or self.is_sum(source):
                 layer = Pointwise(norm is not None, activation, dtype=call.layer.dtype_policy, name=name)
                 self.pointwise[name] = layer, [*(norm or ()), *weights]
             elif isinstance(call.layer, MPELU):
                 self.pointwise[name] = keras.layers.ReLU(dtype=call.layer.dtype_policy, name=name), []
         for name, norm in self.norms.items():
             self.pointwise[name] = Pointwise(dtype=self.calls[name].layer.dtype_policy, name=name), list(norm)
+        for name, (layer, _) in self.pointwise.items():
+            source = self.source(name)
+            if isinstance(layer, Pointwise) and self.is_sum(source):
+                self.gone.add(source)
 
     def fold_back(self, name, scale, shift):
         """Into the layer that gives the inputs: `scale * (kernel * x + bias) + shift`."""
@@ -289,6 +318,13 @@ class _Plan:
         """Whether one layer uses the outputs, and nobody else."""
         return name in self.calls and len(self.calls[name].users) == 1 and self.calls[name].users[0] is not None
 
+    def is_sum(self, name):
+        """Whether it is a sum of two tensors of one shape that one layer uses."""
+        if not self.sole(name) or type(self.calls[name].layer) is not keras.layers.Add:
+            return False
+        shapes = self.calls[name].shapes
+        return len(shapes) == 2 and shapes[0] == shapes[1]
+
     def is_linear(self, name):
         """Whether it is a layer that can take in a norm of its last axis."""
         layer = self.calls[name].layer if name in self.calls else None
@@ -327,31 +363,41 @@ class _Plan:
     def call(self, copy, *args, **kwargs):
         """Calls, in the new graph, what stands for a layer of the old one."""
         if copy.name in self.gone:
-            return args[0]
-        return copy(args[0]) if copy.name in self.pointwise else copy(*args, **kwargs)
+            return _Terms(args[0]) if isinstance(args[0], list | tuple) else args[0]
+        if copy.name in self.pointwise:
+            return copy(args[0].tensors if isinstance(args[0], _Terms) else args[0])
+        return copy(*args, **kwargs)
 
 
-def _activation(layer):
+@dataclasses.dataclass
+class _Terms:
+    """The inputs of a sum that the next layer computes: one object, as Keras expects of a layer of one output."""
+
+    tensors: list
+
+
+def _activation(call):
     """Name and weights of what can be computed together with a norm before it; `(None, [])` for other layers."""
+    layer = call.layer
     if type(layer) is keras.layers.ReLU and (layer.max_value, layer.negative_slope, layer.threshold) == (None, 0, 0):
         return "relu", []
     if type(layer) is keras.layers.Activation and layer.activation is keras.activations.relu:
         return "relu", []
-    if type(layer) is not MPELU or layer.axis not in (None, -1, len(layer.input.shape) - 1):
+    if type(layer) is not MPELU or layer.axis not in (None, -1, len(call.shapes[0]) - 1) or not call.shapes[0][-1]:
         return None, []
-    channels = layer.input.shape[-1]
-    if channels is None:
-        return None, []
+    channels = call.shapes[0][-1]
     alpha, beta = (np.broadcast_to(_float64(weight), (channels,)) for weight in (layer.alpha, layer.beta))
-    tame = np.all(beta >= -1 / LARGEST_INPUT / 100)  # no exponential growth
-    if tame and np.max(np.abs(alpha * np.expm1(-beta * LARGEST_INPUT))) <= NEGLIGIBLE:
+    negligible = np.abs(alpha * np.expm1(np.minimum(-beta * LARGEST_INPUT, 1.0))) <= NEGLIGIBLE
+    negligible &= beta > -0.01 / LARGEST_INPUT  # no exponential growth
+    if np.all(negligible):
         return "relu", []
-    return "mpelu", [alpha, beta]
+    alpha, beta = np.where(negligible, 0.0, alpha), np.where(negligible, 0.0, beta)
+    return "decaying_mpelu" if np.all(beta >= 0) else "mpelu", [alpha, beta]
 
 
-def _norm(layer):
+def _norm(call):
     """Scale and shift, in float64, of a layer that is a norm of the last axis with fixed statistics; else `None`."""
-    rank = len(layer.input.shape) if isinstance(layer.input, keras.KerasTensor) else 0
+    layer, rank = call.layer, len(call.shapes[0]) if call.shapes else 0
     if type(layer) is keras.layers.BatchNormalization and layer.built and layer.axis in (-1, rank - 1):
         scale = 1 / np.sqrt(_float64(layer.moving_variance) + layer.epsilon)
         scale = scale * _float64(layer.gamma) if layer.scale else scale
@@ -369,13 +415,13 @@ def _float64(values):
     return np.asarray(keras.ops.convert_to_numpy(values), "float64")
 
 
-def _names_of_tensors(part):
-    """Names of the layers that a serialised call takes its tensors from, in order."""
+def _tensors(part):
+    """Name of the layer that it is from, and shape, of each tensor in a serialised call, in order."""
     if isinstance(part, dict):
         if part.get("class_name") == "__keras_tensor__":
-            return [part["config"]["keras_history"][0]]
+            return [(part["config"]["keras_history"][0], tuple(part["config"]["shape"]))]
         part = list(part.values())
-    return [name for item in part for name in _names_of_tensors(item)] if isinstance(part, list | tuple) else []
+    return [tensor for item in part for tensor in _tensors(item)] if isinstance(part, list | tuple) else []
 
 
 def _names_of_outputs(part):
