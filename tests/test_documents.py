@@ -33,6 +33,7 @@ MODULES = [
     "training.stacked",
     "zoo.activations",
     "zoo.datasets",
+    "zoo.deploy",
     "zoo.evaluation",
     "zoo.pretrained",
     "zoo.registry",

@@ -103,9 +103,9 @@ class Pointwise(keras.layers.Layer):
         ]
 
     def call(self, inputs):
-        compute = functools.partial(_pointwise, norm=self.norm, activation=self.activation)
-        if keras.backend.backend() == "tensorflow":
-            compute = _xla(self.norm, self.activation)
+        options = {"norm": self.norm, "activation": self.activation, "dtype": self.compute_dtype}
+        tensorflow = keras.backend.backend() == "tensorflow"
+        compute = _xla(**options) if tensorflow else functools.partial(_pointwise, **options)
         inputs = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
         return compute(inputs, [constant.value for constant in self.constants])
 
@@ -117,9 +117,9 @@ class Pointwise(keras.layers.Layer):
         return {**super().get_config(), "norm": self.norm, "activation": self.activation}
 
 
-def _pointwise(inputs, constants, norm, activation):
-    dtype, constants = inputs[0].dtype, list(constants)
-    x, *others = (ops.cast(x, "float32") for x in inputs)
+def _pointwise(inputs, constants, norm, activation, dtype):
+    constants = list(constants)
+    x, *others = (ops.cast(x, "float64" if dtype == "float64" else "float32") for x in inputs)
     for other in others:
         x = x + other
     if norm:
@@ -145,10 +145,10 @@ def _decaying_exp(x):
 
 
 @functools.cache
-def _xla(norm, activation):
+def _xla(**options):
     import tensorflow as tf
 
-    return tf.function(functools.partial(_pointwise, norm=norm, activation=activation), jit_compile=True)
+    return tf.function(functools.partial(_pointwise, **options), jit_compile=True)
 
 
 def deploy(model):
@@ -229,6 +229,7 @@ class _Plan:
         self.linear = {}  # name -> kernel and bias, in float64, of a layer that took in a norm
         self.norms = {}  # name -> scale and shift of a batch norm that no layer could take in
         self.pointwise = {}  # name of a norm or activation -> Pointwise or ReLU, and its weights
+        self.sums = set()  # names of additions that the Pointwise behind them does
         self.copies = {}  # name -> layer of the new graph
         self.weights_of_copies = []
         layers = {layer.name: layer for layer in model.layers}
@@ -274,7 +275,7 @@ class _Plan:
         for name, (layer, _) in self.pointwise.items():
             source = self.source(name)
             if isinstance(layer, Pointwise) and self.is_sum(source):
-                self.gone.add(source)
+                self.sums.add(source)
 
     def fold_back(self, name, scale, shift):
         """Into the layer that gives the inputs: `scale * (kernel * x + bias) + shift`."""
@@ -328,7 +329,9 @@ class _Plan:
     def is_linear(self, name):
         """Whether it is a layer that can take in a norm of its last axis."""
         layer = self.calls[name].layer if name in self.calls else None
-        return type(layer) in LINEAR and getattr(layer, "data_format", "channels_last") == "channels_last"
+        if type(layer) not in LINEAR or getattr(layer, "data_format", "channels_last") != "channels_last":
+            return False
+        return not layer.lora_enabled and not getattr(layer, "quantization_mode", None)
 
     def kernel_and_bias(self, name):
         if name not in self.linear:
@@ -344,7 +347,7 @@ class _Plan:
         return self.copies[layer.name]
 
     def new_copy(self, layer):
-        if layer.name in self.gone or isinstance(layer, keras.layers.Lambda):
+        if layer.name in self.gone | self.sums or isinstance(layer, keras.layers.Lambda):
             return layer  # not called, or not to be made anew from a configuration
         if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
             return deploy(layer)
@@ -362,10 +365,13 @@ class _Plan:
 
     def call(self, copy, *args, **kwargs):
         """Calls, in the new graph, what stands for a layer of the old one."""
+        given = [*args, *kwargs.values()][0]
         if copy.name in self.gone:
-            return _Terms(args[0]) if isinstance(args[0], list | tuple) else args[0]
+            return given
+        if copy.name in self.sums:
+            return _Terms(given)
         if copy.name in self.pointwise:
-            return copy(args[0].tensors if isinstance(args[0], _Terms) else args[0])
+            return copy(given.tensors if isinstance(given, _Terms) else given)
         return copy(*args, **kwargs)
 
 
