@@ -13,6 +13,7 @@ BENCHMARKS = (
     "finetuning",
     "throughput",
     "loading",
+    "inference",
     "signal",
     "robustness",
     "activation",
