@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+import zoo
 from training import benchmark
 from training import get_recipe
 from training import robustness
@@ -105,3 +106,17 @@ def test_losses_by_depth_and_their_picture(tmp_path, data_dir):
         "\n".join(["net,depth,epoch,loss", *(f"{key},{epoch},{1 / epoch}" for key in keys for epoch in (1, 2))])
     )
     assert robustness.draw(path).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_inference_in_small(tmp_path, monkeypatch):
+    pytest.importorskip("pytorchcv")
+    monkeypatch.setattr(benchmark, "create_model", lambda arch, **options: zoo.create_model(arch, depth=8, **options))
+    with open(benchmark.inference(tmp_path, ["mpelu_resnet20"], batches=[2], turns=2), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["kind"] for row in rows} == {"undeployed", "deployed"}
+    for row in rows:
+        assert float(row["images/s, fastest"]) >= float(row["images/s, median"]) > 0
+        assert float(row["largest difference"]) <= 1e-4
+        ratio = float(row["images/s, median"]) / float(row["peer images/s, median"])
+        assert float(row["median / pytorchcv"]) == pytest.approx(ratio, rel=0.02, abs=0.01)

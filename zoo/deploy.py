@@ -171,7 +171,7 @@ def deploy(model):
     >>> model = zoo.create_model("mpelu_resnet20")
     >>> deployed = deploy(model)
     >>> len(model.layers), len(deployed.layers)
-    (76, 57)
+    (76, 48)
     >>> deployed.trainable_weights
     []
     """
