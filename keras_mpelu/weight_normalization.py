@@ -65,6 +65,12 @@ class WeightNormalization(keras.layers.Wrapper):
         )
         return outputs
 
+    def get_config(self):
+        config = super().get_config()
+        # Else Keras builds the inner layer while it reads its configuration: outside of this one, under another path.
+        config["layer"].pop("build_config", None)
+        return config
+
 
 def _norm(kernel):
     return ops.sqrt(ops.sum(ops.square(kernel), axis=tuple(range(len(kernel.shape) - 1))))

@@ -97,7 +97,7 @@ def test_a_training_step_is_measured_in_its_own_process():
 
 def test_losses_by_depth_and_their_picture(tmp_path, data_dir):
     """Ten epochs are better than guessing; what is drawn has all nets."""
-    first, last = robustness.losses("snn_mlp8", 16, 10)
+    first, last = robustness.losses("snn_mlp8", 8, 10)
     assert (first["epoch"], last["epoch"]) == (1, 10) and (first["steps"], last["steps"]) == (30, 300)
     assert 0 < float(last["loss"]) < min(np.log(10), float(first["loss"]))
     path = tmp_path / "robustness.csv"

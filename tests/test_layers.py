@@ -199,6 +199,22 @@ def test_a_symbolic_input():
     assert_close(model.predict(x, verbose=0), reference(x, [[0.5]], [[2.0]])[0])
 
 
+@pytest.mark.parametrize("alpha, beta", [(1e-20, 1e-20), (-3e-25, 1e-15), (1e-33, 0.5), (1e-20, -1e-20), (1e-33, -2.0)])
+def test_what_weight_decay_leaves_is_no_denormal_number(alpha, beta):
+    """Which take a CPU many times as long; and alpha can leave 0 all the same."""
+    x, _, _, upstream = data(1000, channels=())
+    x = 5 * x
+    outputs, gradients = outputs_and_gradients(mpelu, (x, np.float32(alpha), np.float32(beta)), upstream)
+    expected = reference(x, np.array([alpha]), np.array([beta]), upstream)
+    np.testing.assert_allclose(outputs, expected[0], rtol=1e-5, atol=1e-28)
+    np.testing.assert_allclose(gradients[0], expected[1], rtol=1e-5, atol=1e-28)
+    np.testing.assert_allclose(
+        gradients[1], expected[2], rtol=1e-3, atol=1e-3
+    )  # exp - 1 of 1e-20 is 0 beside a sum of 1000
+    for array in (outputs, gradients[0]):
+        assert not np.any((array != 0) & (np.abs(array) < np.finfo("float32").tiny))
+
+
 def test_new_layer_is_elu():
     x = data(20, 3, channels=3)[0]
     np.testing.assert_allclose(to_numpy(MPELU()(x)), to_numpy(keras.activations.elu(x)), rtol=1e-6, atol=1e-7)

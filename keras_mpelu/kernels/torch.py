@@ -16,7 +16,7 @@ def mpelu(x, alpha, beta):
 class _MPELU(torch.autograd.Function):
     @staticmethod
     def forward(x, alpha, beta):
-        return _by_parts(_forward, (x,), (alpha, beta))
+        return _by_parts(_forward, (x,), (_without_denormals(alpha, beta), beta))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -30,7 +30,7 @@ class _MPELU(torch.autograd.Function):
             found = iter(torch.autograd.grad(_plain(x, alpha, beta), wanted, upstream, create_graph=True))
             return tuple(next(found) if tensor.requires_grad else None for tensor in ctx.saved_tensors)
         sums = torch.zeros((2, *alpha.shape), dtype=alpha.dtype, device=x.device)
-        by_x = _by_parts(_backward, (x, upstream), (alpha, beta, alpha * beta, sums))
+        by_x = _by_parts(_backward, (x, upstream), (beta, _without_denormals(alpha, beta) * beta, sums))
         return by_x, sums[0], sums[1].mul_(alpha)
 
 
@@ -52,18 +52,29 @@ def _forward(x, alpha, beta):
     return torch.relu(x).addcmul_(bent, alpha)
 
 
-def _backward(x, upstream, alpha, beta, slope, sums):
+def _backward(x, upstream, beta, slope, sums):
     """The gradient of x; adds to the sums of alpha, and of beta but for a factor of alpha."""
-    x, upstream = x.to(alpha.dtype), upstream.to(alpha.dtype)
+    x, upstream = x.to(beta.dtype), upstream.to(beta.dtype)
     # Not `where`, which takes ten times as long as these two.
     passed = torch.ops.aten.threshold_backward(upstream, x, 0)
     held = upstream - passed
     negative = torch.clamp(x, max=0)
     grown = torch.mul(negative, beta).exp_().mul_(held)
-    axes = shared_axes(alpha.shape, x.ndim)
-    sums[0] += (grown.sum(axes) - held.sum(axes)).reshape(alpha.shape)
-    sums[1] += negative.mul_(grown).sum(axes).reshape(alpha.shape)
+    axes = shared_axes(beta.shape, x.ndim)
+    sums[0] += (grown.sum(axes) - held.sum(axes)).reshape(beta.shape)
+    sums[1] += negative.mul_(grown).sum(axes).reshape(beta.shape)
     return passed.addcmul_(grown, slope)
+
+
+def _without_denormals(alpha, beta):
+    """Alpha, but 0 where the negative side is nothing: less than 1e-30 times the input.
+
+    Weight decay takes alpha and beta there, and PyTorch, unlike the others, lets
+    a CPU compute with denormal numbers: the bundled MPELU ResNet-20 took twice
+    the time for them.
+    """
+    vanishing = ((alpha * beta).abs() < 1e-30) & (beta > -1e-6)  # below, the negative side may grow
+    return alpha.masked_fill(vanishing, 0)
 
 
 def _plain(x, alpha, beta):
