@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -18,3 +19,11 @@ def test_a_package_loads_none_above_it(package):
     code += "print(*{name.partition('.')[0] for name in sys.modules} & {'keras_mpelu', 'zoo', 'training'})"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(result.stdout.split()) == ALLOWED[package]
+
+
+def test_the_wheel_has_every_package():
+    """Tests of a checkout would not miss what pyproject.toml leaves out."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    tops = [*ALLOWED, "training"]
+    found = [path.parent.relative_to(ROOT) for top in tops for path in ROOT.glob(f"{top}/**/__init__.py")]
+    assert sorted(settings["packages"]) == sorted(".".join(path.parts) for path in found)

@@ -101,6 +101,10 @@ def train(
         ValueError, OSError: as `training.loop.fit` and `zoo.load_dataset`.
     """
     started = time.monotonic()
+
+    def minutes_left():
+        return None if stop_after is None else stop_after - (time.monotonic() - started) / 60
+
     if epochs is not None and minutes is not None:
         raise ValueError(f"epochs or minutes, not both; received epochs={epochs} and minutes={minutes}")
     if minutes is not None and not 0 < minutes < float("inf"):
@@ -148,15 +152,14 @@ def train(
     if data is not None and dataset.x_train.ndim == 4:
         arguments = image_statistics(dataset.x_train)
     if minutes is not None:
-        left = None if stop_after is None else stop_after - (time.monotonic() - started) / 60
-        epochs = epochs_in(minutes, recipe, dataset, arguments, home, devices, left)
+        epochs = epochs_in(minutes, recipe, dataset, arguments, home, devices, minutes_left())
     if epochs is not None:
         recipe = recipe.rescaled(epochs)
     made = home / ("validation.json" if validation is not None else f"{recipe.name}/recipe.json")
     _refuse_another(made, recipe, seeds)
     runs = []
     for seed in seeds:
-        left = None if stop_after is None else stop_after - (time.monotonic() - started) / 60
+        left = minutes_left()
         if left is not None and left <= 0:
             raise loop.Interrupted(f"{recipe.name} stopped before seed {seed}; {home}")
         folder = home / f"seed{seed}"

@@ -5,6 +5,7 @@ gradients of alpha and beta in float32 or better. What they must equal is
 `keras_mpelu.layers.plain_mpelu`.
 """
 
+import functools
 import importlib
 
 import keras
@@ -12,6 +13,7 @@ import keras
 BACKENDS = ("jax", "tensorflow", "torch")
 
 
+@functools.cache
 def of_this_backend():
     """The module of this backend with its `mpelu(x, alpha, beta)`, or `None` where there is none."""
     name = keras.backend.backend()

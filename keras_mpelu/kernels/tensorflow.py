@@ -37,7 +37,7 @@ def _terms(x, alpha, beta, upstream):
 def _sum_to(shape, terms):
     rank = len(terms.shape)
     axes = shared_axes(shape, rank)
-    # On a CPU XLA takes three times as long for a sum over the leading axes as for a product with ones.
+    # On a CPU XLA takes longer for a sum over the leading axes than for a product with ones.
     # On a GPU that product may round to TensorFloat-32.
     if axes == tuple(range(rank - 1)) and not tf.config.list_logical_devices("GPU"):
         rows = tf.reshape(terms, (-1, terms.shape[-1]))
