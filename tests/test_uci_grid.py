@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import zoo
+from training import stacked
 from training import uci as grid
+from training import uci_ensemble
 from training import uci_export
 from training.__main__ import main
 from training.loop import Interrupted
@@ -108,6 +110,109 @@ def test_export_is_the_selected_network(small):
         assert details["recipe"]["period"] == int(row["period"])
         assert details["results"]["top1"] == pytest.approx(figures["top1"])
         assert theirs in (folder / "README.md").read_text()
+    before = sorted(home.iterdir())
+    assert uci_export.run(small, **data) == home and sorted(home.iterdir()) == before
+
+
+@on_jax
+def test_export_takes_the_smallest_that_is_as_good(small):
+    path = small / "uci" / "slice.json"
+    settings = json.loads(path.read_text()) | {"width": 40}
+    settings["methods"]["SNN"].append({"arch": "snn_mlp3", "depth": 3, "dropout": 0.05})
+    settings["methods"]["LayerNorm"] *= 2
+    path.write_text(json.dumps(settings))
+    rows = rows_of(grid.run(small, ["SNN"], ["left"], jobs=1, data_dir=small / "data"))
+    row = grid.select(rows)["SNN", "left", 0]
+    hard = uci_export.candidates("left", row | {"validation_accuracy": "1.1"}, settings, small / "data")
+    assert [(one.network["depth"], one.width) for one in hard] == [(2, 32), (2, 40), (3, 32), (3, 40)]
+    assert [one.parameters for one in hard] == sorted(one.parameters for one in hard)
+    # The one that the grid selected is among them, and is trained to the same end.
+    again = next(one for one in hard if (one.network["depth"], one.width) == (int(row["depth"]), 40))
+    assert again.trained.accuracy == pytest.approx(float(row["validation_accuracy"]), abs=1e-6)
+    easy = uci_export.candidates("left", row | {"validation_accuracy": "0.0"}, settings, small / "data")
+    assert len(easy) == 1 and easy[0].trained.accuracy == hard[0].trained.accuracy
+
+    def smallest(*accuracies, goal=0.8):
+        tried = [easy[0]._replace(trained=easy[0].trained._replace(accuracy=value)) for value in accuracies]
+        return tried.index(uci_export.smallest_of(tried, goal))
+
+    assert smallest(0.7, 0.8, 0.9) == 1 and smallest(0.7, 0.75, 0.6) == 1 and smallest(0.7, 0.7999999) == 1
+    diverged = easy[0]._replace(trained=easy[0].trained._replace(period=0))
+    assert uci_export.smallest_of([diverged], 0.0) is None
+
+
+@on_jax
+def test_the_ensemble_averages_networks_of_the_folds(small):
+    """Against networks that are trained one by one, whose weights are put into ordinary models."""
+    data = {"data_dir": small / "data", "jobs": 1}
+    with pytest.raises(ValueError, match="left has 0 of the 2 configurations"):
+        uci_ensemble.run(small, ["left"], **data)
+    grid.run(small, ["SNN"], **data)
+    with pytest.raises(Interrupted, match="0 of 2 stacks"):
+        uci_ensemble.run(small, stop_after=-1, **data)
+    path = uci_ensemble.run(small, ["left"], **data)
+    first = rows_of(path)
+    rows = rows_of(uci_ensemble.run(small, **data))
+    assert rows[: len(first)] == first and rows_of(uci_ensemble.run(small, **data)) == rows
+    assert [(r["kind"], r["task"], r["seed"]) for r in rows] == [
+        (kind, task, seed)
+        for task in ("left", "right")
+        for kind, seeds in (("another seed", "12"), ("ensemble", "0"))
+        for seed in seeds
+    ]
+    settings = json.loads((small / "uci" / "slice.json").read_text())
+    dataset = datasets.load_dataset("uci/left", small / "data")
+    ensemble = next(row for row in rows if row["kind"] == "ensemble")
+    network = {"arch": "snn_mlp2", "depth": 2, "dropout": 0.05}
+    fold = uci_ensemble.stratified_folds(dataset.y_train, 5, 0)
+    probabilities, held = [], []
+    for number in range(5):
+        stack = stacked.Stack(
+            grid.program_of(network, settings["width"], grid.shape_of("left")),
+            [
+                stacked.Member(
+                    dataset.x_train[fold != number],
+                    dataset.y_train[fold != number],
+                    dataset.x_train[fold == number],
+                    dataset.y_train[fold == number],
+                    3,
+                    float(ensemble["learning_rate"]),
+                    number,
+                )
+            ],
+            int(ensemble["batch_size"]),
+        )
+        stack.window = settings["window"]
+        for _ in range(settings["periods"]):
+            stack.advance()
+        result = stack.results()[0]
+        model = zoo.create_model("snn_mlp2", num_features=3, num_classes=3, width=settings["width"], dropout=0.05)
+        model.set_weights(result.weights)
+        probabilities.append(np.asarray(model(dataset.x_test)))
+        held.append(result.accuracy)
+    right = [int((one.argmax(axis=-1) == dataset.y_test).sum()) for one in probabilities]
+    assert int(ensemble["test_right"]) == (sum(probabilities).argmax(axis=-1) == dataset.y_test).sum()
+    assert float(ensemble["members_accuracy"]) == pytest.approx(np.mean(right) / len(dataset.y_test), abs=1e-6)
+    assert float(ensemble["held_accuracy"]) == pytest.approx(np.mean(held), abs=1e-6)
+    # Another seed is the grid's own row at that seed.
+    theirs = rows_of(grid.run(small, ["SNN"], seeds=[1], **data))
+    single = next(row for row in rows if (row["task"], row["seed"]) == ("left", "1"))
+    same = next(
+        row
+        for row in theirs
+        if (row["task"], row["seed"], row["learning_rate"]) == ("left", "1", single["learning_rate"])
+    )
+    assert single["test_right"] == same["test_right"]
+    assert float(single["held_accuracy"]) == pytest.approx(float(same["validation_accuracy"]), abs=1e-6)
+
+
+def test_folds_are_even_in_every_class():
+    y = np.random.default_rng(3).permutation(np.repeat([0, 1, 2, 3], (7, 13, 2, 1)))
+    fold = uci_ensemble.stratified_folds(y, 5, seed=1)
+    assert np.ptp(np.bincount(fold, minlength=5)) <= 1
+    for label in range(4):
+        assert np.ptp(np.bincount(fold[y == label], minlength=5)) <= 1
+    assert not np.array_equal(fold, uci_ensemble.stratified_folds(y, 5, seed=2))
 
 
 def test_wrong_names_and_files(small):
@@ -180,7 +285,7 @@ def test_selection_is_by_validation_alone_and_breaks_ties_as_the_paper():
 
 def test_options_of_the_grid_belong_to_it(capsys):
     assert main(["benchmark", "signal", "--tasks", "iris"]) == 1
-    assert "--tasks belongs to uci, uci-classical, uci-speed, uci-export, not to signal" in capsys.readouterr().err
+    assert "--tasks belongs to uci, uci-classical, uci-speed, uci-ensemble, uci-export, not to signal" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="says so on the other backends")

@@ -29,6 +29,7 @@ UCI_BENCHMARKS = {
     "uci-classical": ("methods", "tasks", "seeds", "stop_after", "data_dir"),
     "uci-speed": ("methods", "tasks", "data_dir"),
     "uci-report": (),
+    "uci-ensemble": ("tasks", "stop_after", "jobs", "data_dir"),
     "uci-export": ("tasks", "seeds", "data_dir"),
 }
 
@@ -88,8 +89,8 @@ def main(arguments=None):
     grid = benchmark.add_argument_group(
         "uci",
         "the paper's seven methods on the UCI tasks (uci), scikit-learn's (uci-classical), the report of both "
-        "(uci-report), stacked training against model.fit (uci-speed), and the selected networks as folders of "
-        "weights (uci-export); what was interrupted goes on",
+        "(uci-report), stacked training against model.fit (uci-speed), the selected SNNs at other seeds and "
+        "ensembles of them (uci-ensemble) and as folders of weights (uci-export); what was interrupted goes on",
     )
     grid.add_argument("--methods", nargs="+", help="such as SNN BatchNorm (default: all of results/uci/slice.json)")
     grid.add_argument("--tasks", nargs="+", help="such as iris letter (default: all)")
@@ -210,6 +211,8 @@ def _uci_benchmark(what):
         from training.uci import run
     elif what == "uci-classical":
         from training.uci_classical import run
+    elif what == "uci-ensemble":
+        from training.uci_ensemble import run
     elif what == "uci-export":
         from training.uci_export import run
     elif what == "uci-speed":

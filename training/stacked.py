@@ -343,6 +343,18 @@ class Stack:
         """Mean cross-entropy and accuracy of the kept weights on one table `(x, y)` per member."""
         return self.measure(self.best, self._chunks(tables))
 
+    def probabilities(self, tables):
+        """Those of the kept weights for the rows of one table per member: a list of `(rows, classes)`."""
+        # A table without labels has them all 0; they are not read.
+        chunks = self._chunks([(x, np.zeros(len(x), "int32")) for x in tables])
+        logits = np.concatenate([self.program.predict(self.best, self.classes, x) for x, _, _ in chunks], axis=1)
+        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        probabilities = shifted / shifted.sum(axis=-1, keepdims=True)
+        return [
+            one[: len(x), : member.num_classes]
+            for one, x, member in zip(probabilities, tables, self.members, strict=True)
+        ]
+
 
 def _wide(x, num_features):
     return np.pad(x.astype("float32"), ((0, 0), (0, num_features - x.shape[1])))

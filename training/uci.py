@@ -7,6 +7,7 @@ tasks of about the same size, at every learning rate. A stack that is in
 `runs.csv` is not trained again, so the same command goes on where it stopped.
 """
 
+import collections
 import concurrent.futures
 import csv
 import functools
@@ -59,6 +60,10 @@ class Job(NamedTuple):
     batch_size: int
     cost: float  # floating-point operations, about
 
+    def __str__(self):
+        network = " ".join(f"{name} {value}" for name, value in self.network.items() if name != "arch")
+        return f"{self.method} {network}, {len(self.tasks)} tasks from {self.tasks[0]}"
+
 
 def read_slice(folder):
     """The slice that a folder of results is about.
@@ -101,13 +106,37 @@ def run(out, methods=None, tasks=None, seeds=None, stop_after=None, jobs=None, d
     slice_ = read_slice(folder)
     path = folder / "runs.csv"
     planned = plan(slice_, methods, tasks, seeds)
-    done = _done(path, slice_)
+    names = ("method", "task", "seed", "arch", "depth", "form", "dropout", "learning_rate")
+    done = {tuple(row[name] for name in names) for row in rows_of(path, slice_)}
     waiting = [job for job in (_left(job, slice_, done) for job in planned) if job.tasks]
-    progress = _Progress(planned, waiting)
+    work = functools.partial(train, slice_=slice_, data_dir=data_dir)
+    return train_stacks("uci", waiting, len(planned), work, path, FIELDS, stop_after, jobs)
+
+
+def train_stacks(what, waiting, total, work, path, fields, stop_after=None, processes=None):
+    """Does the jobs that are waiting in several processes, and adds the rows of each to a CSV as it ends.
+
+    Args:
+        what: Begins the lines of progress.
+        waiting: Jobs with a `cost`.
+        total: How many stacks there are with those that are done.
+        work: Makes rows of a job; goes to other processes.
+        path: Of the CSV.
+        fields: Its columns.
+        stop_after: Minutes after which no further stack is begun.
+        processes: By default one per core.
+
+    Returns:
+        The path.
+
+    Raises:
+        Interrupted: `stop_after` or Ctrl-C came before the end.
+    """
+    progress = _Progress(what, total, waiting)
     deadline = None if stop_after is None else time.monotonic() + 60 * stop_after
     try:
-        for job, rows in _results(waiting, slice_, data_dir, jobs or os.cpu_count() or 1, deadline):
-            _append(path, rows)
+        for job, rows in _results(waiting, work, processes or os.cpu_count() or 1, deadline):
+            _append(path, fields, rows)
             progress.ended(job)
     except KeyboardInterrupt:
         raise Interrupted(f"stopped; {progress}; {path}") from None
@@ -125,10 +154,10 @@ def plan(slice_, methods=None, tasks=None, seeds=None):
             raise unknown_name(strange[0], known, kind)
     jobs = []
     for group in _groups(settings, tasks):
-        shape, batch_size = shape_of(group[0]), _batch_size(settings, group[0])
+        shape, batch_size = shape_of(group[0]), batch_size_of(settings, group[0])
         for seed, method in itertools.product(seeds or settings["seeds"], methods):
             for network in settings["methods"][method]:
-                cost = _cost(settings, network, group, shape)
+                cost = cost_of(settings, network, group, shape)
                 jobs.append(Job(method, network, tuple(group), seed, shape, batch_size, cost))
     return jobs
 
@@ -145,7 +174,7 @@ def _groups(settings, tasks):
     """
 
     def kind(task):
-        return shape_of(task), _batch_size(settings, task)
+        return shape_of(task), batch_size_of(settings, task)
 
     by_size = sorted(uci.tasks(), key=lambda task: (kind(task), uci.facts()[task].train, task))
     groups = []
@@ -164,11 +193,11 @@ def shape_of(task):
     return next(shape for shape in SHAPES if known.features <= shape[0] and len(known.class_counts) <= shape[1])
 
 
-def _batch_size(settings, task):
+def batch_size_of(settings, task):
     return settings["batch_sizes"]["up to 500 training rows" if uci.facts()[task].train <= 500 else "more"]
 
 
-def _cost(settings, network, tasks, shape):
+def cost_of(settings, network, tasks, shape):
     """Six operations for each weight and training row, two for each validation row; for the time that is left."""
     width, layers = settings["width"], network["depth"]
     if network["arch"] == "residual_mlp":
@@ -191,12 +220,17 @@ def _left(job, slice_, done):
         for task in job.tasks
         if not done.issuperset((job.method, task, str(job.seed), *network, str(rate)) for rate in rates)
     )
-    return job._replace(tasks=tasks, cost=_cost(slice_.settings, job.network, tasks, job.shape))
+    return job._replace(tasks=tasks, cost=cost_of(slice_.settings, job.network, tasks, job.shape))
 
 
-def _done(path, slice_):
+def rows_of(path, slice_):
+    """The rows of a CSV of the slice, as dictionaries; none where there is no file.
+
+    Raises:
+        ValueError: it has rows of another slice.
+    """
     if not path.exists():
-        return set()
+        return []
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     if others := {row["slice"] for row in rows} - {slice_.name}:
@@ -204,20 +238,19 @@ def _done(path, slice_):
             f"{path} has rows of another slice ({', '.join(sorted(others))}) than the slice.json beside it "
             f"({slice_.name}); move it away, or give another --out with that slice.json"
         )
-    names = ("method", "task", "seed", "arch", "depth", "form", "dropout", "learning_rate")
-    return {tuple(row[name] for name in names) for row in rows}
+    return rows
 
 
-def _append(path, rows):
+def _append(path, fields, rows):
     """Adds the rows of a stack at once, so that a kill leaves none of them or all."""
     new = not path.exists()
-    text = [",".join(FIELDS)] if new else []
-    text += [",".join(str(row[field]) for field in FIELDS) for row in rows]
+    text = [",".join(fields)] if new else []
+    text += [",".join(str(row[field]) for field in fields) for row in rows]
     with open(path, "a", newline="") as file:
         file.write("\n".join(text) + "\n")
 
 
-def _results(jobs, slice_, data_dir, processes, deadline):
+def _results(jobs, work, processes, deadline):
     """(job, rows) as the stacks end; none is begun after the deadline."""
 
     def in_time():
@@ -226,7 +259,7 @@ def _results(jobs, slice_, data_dir, processes, deadline):
     if processes == 1:
         for job in jobs:
             if in_time():
-                yield job, train(job, slice_, data_dir)
+                yield job, work(job)
         return
     # One thread each: two processes use two cores better than two threads do one small matrix.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
@@ -235,7 +268,7 @@ def _results(jobs, slice_, data_dir, processes, deadline):
         waiting, running = iter(jobs), {}
         while True:
             while len(running) < processes and in_time() and (job := next(waiting, None)):
-                running[pool.submit(train, job, slice_, data_dir)] = job
+                running[pool.submit(work, job)] = job
             if not running:
                 return
             for future in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done:
@@ -289,17 +322,17 @@ def members_of(job, settings, data_dir=None):
     for task in job.tasks:
         data = load_dataset(f"uci/{task}", data_dir)
         split = data.split(settings["column"])
-        held = _curve_rows(split, settings["validation_rows"])
+        held = curve_rows(split.x_validation, split.y_validation, settings["validation_rows"])
         for rate in settings["learning_rates"]:
             members.append(Member(split.x_train, split.y_train, *held, len(data.class_counts), rate, job.seed))
             tables.append((split.x_test, split.y_test))
     return members, tables
 
 
-def _curve_rows(split, most):
-    """The validation rows of the curve: all, or so many of them, drawn once for all networks."""
-    rows = np.random.default_rng(0).permutation(len(split.y_validation))[:most]
-    return split.x_validation[rows], split.y_validation[rows]
+def curve_rows(x, y, most):
+    """The rows of the curve: all, or so many of them, drawn once for all networks."""
+    rows = np.random.default_rng(0).permutation(len(y))[:most]
+    return x[rows], y[rows]
 
 
 def program_of(network, width, shape):
@@ -339,14 +372,41 @@ def select(rows):
     return {key: row for key, (_, row) in chosen.items()}
 
 
+def selected(folder, slice_, method, seed, tasks=None):
+    """The selected rows of a method and seed in runs.csv, `{task: row}`.
+
+    Args:
+        folder: Of runs.csv.
+        slice_: A `Slice`.
+        method: Name in the slice.
+        seed: One seed.
+        tasks: Names without `uci/`; by default all that are complete.
+
+    Raises:
+        ValueError: the runs of a task are not complete.
+    """
+    path = folder / "runs.csv"
+    rows = [row for row in rows_of(path, slice_) if (row["method"], row["seed"]) == (method, str(seed))]
+    count = collections.Counter(row["task"] for row in rows)
+    size = len(slice_.settings["learning_rates"]) * len(slice_.settings["methods"][method])
+    complete = [task for task in count if count[task] == size]
+    if missing := [task for task in tasks or () if task not in complete]:
+        raise ValueError(
+            f"{path}: {missing[0]} has {count[missing[0]]} of the {size} configurations of {method} at seed {seed}; "
+            f"first python -m training benchmark uci --methods {method} --tasks {missing[0]}"
+        )
+    chosen = select(rows)
+    return {task: chosen[method, task, seed] for task in tasks or complete}
+
+
 class _Progress:
     """A line for every stack, with the time left by the work that it was."""
 
-    def __init__(self, planned, waiting):
-        self.total, self.left = len(planned), len(waiting)
+    def __init__(self, what, total, waiting):
+        self.what, self.total, self.left = what, total, len(waiting)
         self.work_left, self.work_done = sum(job.cost for job in waiting), 0.0
         self.started = time.monotonic()
-        print(f"uci: {self}", file=sys.stderr, flush=True)
+        print(f"{what}: {self}", file=sys.stderr, flush=True)
 
     def __str__(self):
         return f"{self.total - self.left} of {self.total} stacks are done"
@@ -356,9 +416,4 @@ class _Progress:
         self.work_done += job.cost
         self.work_left -= job.cost
         minutes = (time.monotonic() - self.started) / 60 * self.work_left / self.work_done
-        network = " ".join(f"{name} {value}" for name, value in job.network.items() if name != "arch")
-        print(
-            f"uci: {self}; {job.method} {network}, {len(job.tasks)} tasks from {job.tasks[0]}; {minutes:.0f} min left",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"{self.what}: {self}; {job}; {minutes:.0f} min left", file=sys.stderr, flush=True)

@@ -1,0 +1,202 @@
+"""Ours, beyond the paper's protocol: the selected SNN of each UCI task at further seeds, and an ensemble of it.
+
+Both take the configuration that the validation rows chose at the slice's first
+seed (`runs.csv`) and train it as the grid does. A network of another seed has
+the rows of the grid. The members of an ensemble have all rows that are not for
+testing but those of a fold each, on which they are stopped; their probabilities
+are averaged. `ensembles.csv` gets a row for each task, kind and seed; what it
+has is not trained again.
+"""
+
+import functools
+import itertools
+import pathlib
+import time
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from training import uci as grid
+from training.stacked import Member
+from training.stacked import Stack
+from zoo import uci
+from zoo.datasets import load_dataset
+
+METHOD = "SNN"
+FOLDS = 5  # and members of an ensemble
+SEED, ENSEMBLE = "another seed", "ensemble"
+NETWORKS_IN_STACK = {16: 32, 32: 16}  # by batch size, as many as in the grid
+FIELDS = (
+    "slice kind task seed arch depth dropout learning_rate batch_size members members_accuracy held_accuracy test_rows "
+    "test_right test_accuracy seconds keras"
+).split()
+
+
+class Selected(NamedTuple):
+    """One stack: a kind, and the selected networks of some tasks that have one architecture."""
+
+    kind: str
+    network: dict
+    rates: dict  # of each task
+    seeds: tuple
+    shape: tuple
+    batch_size: int
+    cost: float
+
+    @property
+    def tasks(self):
+        return tuple(self.rates)
+
+    def __str__(self):
+        return f"{self.kind}, depth {self.network['depth']}, {len(self.rates)} tasks from {self.tasks[0]}"
+
+
+def run(out, tasks=None, stop_after=None, jobs=None, data_dir=None):
+    """Trains what `ensembles.csv` lacks.
+
+    Args:
+        out: Folder of the results; `out/uci/runs.csv` has the selected networks.
+        tasks: Names without `uci/`; by default all whose SNN runs are complete.
+        stop_after: Minutes after which no further stack is begun.
+        jobs: Processes; by default one per core.
+        data_dir: As for `zoo.load_dataset`.
+
+    Returns:
+        The path of ensembles.csv.
+
+    Raises:
+        training.loop.Interrupted: `stop_after` came before the end.
+        ValueError: a task's runs are not complete, or ensembles.csv is of
+            another slice.
+    """
+    folder = pathlib.Path(out) / "uci"
+    slice_ = grid.read_slice(folder)
+    path = folder / "ensembles.csv"
+    rows = grid.selected(folder, slice_, METHOD, slice_.settings["seeds"][0], tasks)
+    done = {(row["kind"], row["task"], row["seed"]) for row in grid.rows_of(path, slice_)}
+    planned = plan(rows, slice_)
+    waiting = [stack for stack in (_left(stack, slice_, done) for stack in planned) if stack.rates]
+    work = functools.partial(train, slice_=slice_, data_dir=data_dir)
+    return grid.train_stacks("uci-ensemble", waiting, len(planned), work, path, FIELDS, stop_after, jobs)
+
+
+def plan(rows, slice_):
+    """Stacks of the selected rows `{task: row}`, tasks with few rows first."""
+    settings = slice_.settings
+    first, *others = settings["headline"]["seeds"]
+
+    def kind(task):
+        row = rows[task]
+        return grid.shape_of(task), grid.batch_size_of(settings, task), int(row["depth"]), float(row["dropout"])
+
+    stacks = []
+    by_size = sorted(rows, key=lambda task: (kind(task), uci.facts()[task].train, task))
+    for (shape, batch_size, depth, dropout), members in itertools.groupby(by_size, key=kind):
+        members = list(members)
+        network = {"arch": rows[members[0]]["arch"], "depth": depth, "dropout": dropout}
+        for what, seeds, height in ((SEED, tuple(others), len(others)), (ENSEMBLE, (first,), FOLDS)):
+            size = max(1, NETWORKS_IN_STACK[batch_size] // max(1, height))
+            for start in range(0, len(members) if seeds else 0, size):
+                rates = {task: float(rows[task]["learning_rate"]) for task in members[start : start + size]}
+                stack = Selected(what, network, rates, seeds, shape, batch_size, 0.0)
+                stacks.append(stack._replace(cost=_cost(stack, settings)))
+    return sorted(stacks, key=lambda stack: max(uci.facts()[task].train for task in stack.rates))
+
+
+def _cost(stack, settings):
+    networks = FOLDS if stack.kind == ENSEMBLE else len(stack.seeds)
+    every_rate = grid.cost_of(settings, stack.network, stack.tasks, stack.shape)
+    return every_rate * networks / len(settings["learning_rates"])
+
+
+def _left(stack, slice_, done):
+    """The stack without the tasks whose rows are there."""
+    rates = {
+        task: rate
+        for task, rate in stack.rates.items()
+        if not done.issuperset((stack.kind, task, str(seed)) for seed in stack.seeds)
+    }
+    left = stack._replace(rates=rates)
+    return left._replace(cost=_cost(left, slice_.settings))
+
+
+def train(stack, slice_, data_dir=None):
+    """Trains a stack and reads its test rows once: a row for each task and seed."""
+    started = time.monotonic()
+    settings = slice_.settings
+    data = {task: load_dataset(f"uci/{task}", data_dir) for task in stack.rates}
+    members = [member for task, rate in stack.rates.items() for member in members_of(data[task], stack, rate, settings)]
+    each = len(members) // len(stack.rates)
+    program = grid.program_of(stack.network, settings["width"], stack.shape)
+    training = Stack(program, members, stack.batch_size, settings["rows_per_period"], settings["window"])
+    for _ in range(settings["periods"]):
+        training.advance()
+    held = [result.accuracy for result in training.results()]
+    probabilities = training.probabilities([data[task].x_test for task in stack.rates for _ in range(each)])
+    seconds = (time.monotonic() - started) / len(stack.rates)
+    rows = []
+    for number, (task, rate) in enumerate(stack.rates.items()):
+        mine = slice(number * each, (number + 1) * each)
+        y = data[task].y_test
+        single = [int((one.argmax(axis=-1) == y).sum()) for one in probabilities[mine]]
+        if stack.kind == ENSEMBLE:
+            right = [int((np.mean(probabilities[mine], axis=0).argmax(axis=-1) == y).sum())]
+            accuracies = [float(np.mean(held[mine]))]
+        else:
+            right, accuracies = single, held[mine]
+        for seed, hits, accuracy in zip(stack.seeds, right, accuracies, strict=True):
+            rows.append(
+                {
+                    "slice": slice_.name,
+                    "kind": stack.kind,
+                    "task": task,
+                    "seed": seed,
+                    **stack.network,
+                    "learning_rate": rate,
+                    "batch_size": stack.batch_size,
+                    "members": each // len(stack.seeds),
+                    "members_accuracy": f"{np.mean(single) / len(y) if stack.kind == ENSEMBLE else hits / len(y):.6f}",
+                    "held_accuracy": f"{accuracy:.6f}",
+                    "test_rows": len(y),
+                    "test_right": hits,
+                    "test_accuracy": f"{hits / len(y):.6f}",
+                    "seconds": f"{seconds:.2f}",
+                    "keras": keras.__version__,
+                }
+            )
+    return rows
+
+
+def members_of(data, stack, rate, settings):
+    """The members for a task: one for each seed on the rows of the grid, or one for each fold of all but the test."""
+    classes = len(data.class_counts)
+    if stack.kind == SEED:
+        split = data.split(settings["column"])
+        held = grid.curve_rows(split.x_validation, split.y_validation, settings["validation_rows"])
+        return [Member(split.x_train, split.y_train, *held, classes, rate, seed) for seed in stack.seeds]
+    fold = stratified_folds(data.y_train, FOLDS, stack.seeds[0])
+    members = []
+    for number in range(FOLDS):
+        inside = fold != number
+        held = grid.curve_rows(data.x_train[~inside], data.y_train[~inside], settings["validation_rows"])
+        members.append(Member(data.x_train[inside], data.y_train[inside], *held, classes, rate, number))
+    return members
+
+
+def stratified_folds(y, folds, seed):
+    """The fold of each row: every class is spread evenly, and no fold has two rows more than another.
+
+    scikit-learn's StratifiedKFold refuses the tasks whose classes have fewer
+    rows than there are folds.
+
+    Example:
+
+    >>> y = np.array([0, 1, 0, 1, 2])
+    >>> y[stratified_folds(y, 2, seed=0) == 0].tolist()
+    [0, 1, 2]
+    """
+    order = np.lexsort((np.random.default_rng(seed).permutation(len(y)), y))
+    fold = np.empty(len(y), int)
+    fold[order] = np.arange(len(y)) % folds
+    return fold
