@@ -285,7 +285,10 @@ def test_selection_is_by_validation_alone_and_breaks_ties_as_the_paper():
 
 def test_options_of_the_grid_belong_to_it(capsys):
     assert main(["benchmark", "signal", "--tasks", "iris"]) == 1
-    assert "--tasks belongs to uci, uci-classical, uci-speed, uci-ensemble, uci-export, not to signal" in capsys.readouterr().err
+    assert (
+        "--tasks belongs to uci, uci-classical, uci-speed, uci-ensemble, uci-export, not to signal"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="says so on the other backends")

@@ -11,6 +11,7 @@ import pytest
 
 from training import uci as grid
 from training import uci_classical
+from training import uci_ensemble
 from training import uci_report
 from zoo import uci
 
@@ -142,7 +143,7 @@ def test_report(made_up):
     assert "| BatchNorm | 0.7000 | 2.00 | 0.079 | 0.16 | 2/0/0 |" in text
     assert "SNN over 3 sound tasks and the seeds 0: mean accuracy 0.7333 (one seed: no spread)" in text
     assert "on 1 of these tasks" in text and "| forest | 0.8500 | 2.00 |" in text
-    assert "trained on the training and the validation rows; the networks on the training rows alone" in text
+    assert "trained on the training and the validation rows; the single network on the training rows" in text
     assert "one-sided (that SNN is not better, as in the paper)" in text
     with open(path.with_name("tasks.csv"), newline="") as file:
         rows = list(csv.DictReader(file))
@@ -161,6 +162,41 @@ def test_report_without_runs(made_up):
     (made_up / "uci" / "runs.csv").unlink()
     with pytest.raises(FileNotFoundError, match="benchmark uci makes it"):
         uci_report.report(made_up)
+
+
+def test_report_with_seeds_and_ensembles(made_up):
+    """The further seeds in the headline, the ensemble beside scikit-learn's methods, a large task by itself."""
+    folder = made_up / "uci"
+    name = grid.read_slice(folder).name
+    rows = [
+        dict.fromkeys(uci_ensemble.FIELDS, "")
+        | {"slice": name, "kind": kind, "task": task, "seed": seed, "test_accuracy": accuracy, "members_accuracy": 0.5}
+        for kind, task, seed, accuracy in (
+            ("another seed", "iris", 1, 0.7),
+            ("another seed", "iris", 2, 0.6),
+            ("another seed", "wine", 1, 0.8),
+            ("ensemble", "iris", 0, 0.95),
+            ("ensemble", "wine", 0, 0.2),
+        )
+    ]
+    with open(folder / "ensembles.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, uci_ensemble.FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+    text = uci_report.report(made_up).read_text()
+    # Only iris has all three seeds: 0.9 of runs.csv, 0.7 and 0.6.
+    assert "SNN over 1 sound tasks and the seeds 0, 1, 2: mean accuracy 0.7333, standard deviation 0.1528." in text
+    assert "| ensemble of five SNNs (ours) | 0.9500 | 1.00 |  |  |  |" in text
+    assert "| SNN | 0.9000 | 2.00 | 0.16 | 0.32 | 1/0/0 |" in text
+    assert "Its members have 0.5000 each" in text and "The large tasks" not in text
+
+
+def test_large_tasks_are_shown_with_their_standard_error(made_up):
+    path = made_up / "uci" / "runs.csv"
+    path.write_text(path.read_text().replace(",wine,", ",letter,"))
+    text = uci_report.report(made_up).read_text()
+    assert "| letter | 5000 | 0.7000 | 0.0065 | 0.9726 | 0.6000 (BatchNorm) |  |" in text  # sqrt(0.7 x 0.3 / 5000)
+    assert set(uci_report.LARGE) <= set(uci.sound_tasks())
 
 
 @pytest.mark.data
