@@ -6,6 +6,10 @@ import pathlib
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    # PyTorch's threads wait for one another without rest: two workers of two threads on two cores took over ten times
+    # as long as two of one thread.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 
 def pytest_addoption(parser):
