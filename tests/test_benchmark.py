@@ -11,8 +11,10 @@ import pytest
 import zoo
 from training import benchmark
 from training import get_recipe
+from training import plain_depth
 from training import robustness
 from training import speed
+from zoo import datasets
 
 
 def test_the_host_clock_tells_the_step_from_what_is_outside(monkeypatch):
@@ -110,6 +112,35 @@ def test_the_picture_of_losses_by_depth(tmp_path):
         "\n".join(["net,depth,epoch,loss", *(f"{key},{epoch},{1 / epoch}" for key in keys for epoch in (1, 2))])
     )
     assert robustness.draw(path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_plain_networks_by_depth_and_their_picture(tmp_path, monkeypatch):
+    """A network that the paper says stalls and one that it says trains, on images that are told apart easily."""
+    random = np.random.default_rng(0)
+    y = random.integers(0, 4, 1200)
+    x = np.clip(random.normal(110, 60, (4, 32, 32, 3))[y] + random.normal(0, 20, (1200, 32, 32, 3)), 0, 255)
+    names = [str(label) for label in range(4)]
+    data = datasets.make_dataset("easy", x.astype("uint8"), y, x[:8].astype("uint8"), y[:8], names)
+    monkeypatch.setattr(plain_depth, "load_dataset", lambda name: data)
+    monkeypatch.setattr(plain_depth, "HELD", 100)
+    monkeypatch.setattr(plain_depth, "BATCH", 16)
+    rows = {}
+    for initializer in (plain_depth.GAUSSIAN, "taylor fan_in"):
+        (key, measure), *_ = plain_depth.jobs({(15, False, "elu"): [initializer]}, steps=40)
+        rows[initializer] = [{**key, **row} for row in measure()]
+        assert [row["step"] for row in rows[initializer]] == [20, 40]
+    stalled, trained = (float(of[-1]["loss"]) for of in rows.values())
+    assert stalled == pytest.approx(np.log(4), abs=0.05) and trained < 0.8 * np.log(4)
+    path = tmp_path / "plain.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[plain_depth.GAUSSIAN][0])
+        writer.writeheader()
+        writer.writerows(row for of in rows.values() for row in of)
+    assert plain_depth.draw(path).read_bytes().startswith(b"\x89PNG")
+    # What the docstring promises is planned: 30 layers by activation, 52 with LSUV, and 15 and 30 with batch norm.
+    keys = [key for key, _ in plain_depth.jobs()]
+    assert len(keys) == 20 and {key["layers"] for key in keys if key["batch norm"] == "with"} == {15, 30}
+    assert {key["initializer"] for key in keys if key["layers"] == 52} == {"lsuv", "taylor fan_in"}
 
 
 @pytest.mark.slow

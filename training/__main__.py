@@ -16,6 +16,7 @@ BENCHMARKS = (
     "inference",
     "signal",
     "robustness",
+    "plain",
     "activation",
     "startup",
     "deep",

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from training import loop
+from training import plain_depth
 from training import robustness as robust
 from training import signal as signals
 from training import speed
@@ -391,6 +392,13 @@ def robustness(out):
     return path
 
 
+def plain(out):
+    """Training loss of plain networks of 15 to 52 layers by activation and initialisation, and the picture of it."""
+    path = _write(pathlib.Path(out) / "plain.csv", list(plain_depth.jobs()))
+    print(plain_depth.draw(path))
+    return path
+
+
 def activation(out):
     """Milliseconds of MPELU, forward and backward, against Keras's PReLU in turns.
 
@@ -459,6 +467,7 @@ BENCHMARKS = {
     "inference": inference,
     "signal": signal,
     "robustness": robustness,
+    "plain": plain,
     "activation": activation,
     "startup": startup,
     "deep": deep,
