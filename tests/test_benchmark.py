@@ -7,6 +7,7 @@ import time
 import keras
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import zoo
 from training import benchmark
@@ -15,6 +16,7 @@ from training import plain_depth
 from training import robustness
 from training import speed
 from zoo import datasets
+from zoo.pretrained import find_folder
 
 
 def test_the_host_clock_tells_the_step_from_what_is_outside(monkeypatch):
@@ -155,3 +157,17 @@ def test_inference_in_small(tmp_path, monkeypatch):
         assert float(row["largest difference"]) <= 1e-4
         ratio = float(row["images/s, median"]) / float(row["peer images/s, median"])
         assert float(row["median / pytorchcv"]) == pytest.approx(ratio, rel=0.02, abs=0.01)
+
+
+def test_learned_parameters_by_depth(tmp_path):
+    path = benchmark.alpha_beta(tmp_path)
+    with open(path, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == "mpelu_resnet20.cifar100"]
+    assert [int(row["channels"]) for row in rows] == [16] * 7 + [32] * 6 + [64] * 6  # the stem and two for each unit
+    # Against the file of the weights, in which names come from the layers.
+    weights = safetensors.numpy.load_file(find_folder("mpelu_resnet20.cifar100")[0] / "model.safetensors")
+    for row in rows[::6]:
+        alpha, beta = (weights[f"{row['name']}/{name}"].ravel() for name in ("alpha", "beta"))
+        assert float(row["alpha, median"]) == pytest.approx(np.median(alpha), abs=1e-4)
+        assert float(row["alpha * beta, highest tenth"]) == pytest.approx(np.quantile(alpha * beta, 0.9), abs=1e-4)
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

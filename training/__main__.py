@@ -17,6 +17,7 @@ BENCHMARKS = (
     "signal",
     "robustness",
     "plain",
+    "learned",
     "activation",
     "startup",
     "deep",

@@ -14,6 +14,7 @@ import time
 import keras
 import numpy as np
 
+from training import learned
 from training import loop
 from training import plain_depth
 from training import robustness as robust
@@ -399,6 +400,13 @@ def plain(out):
     return path
 
 
+def alpha_beta(out):
+    """Alpha and beta of the trained networks by depth, and the picture of them."""
+    path = _write(pathlib.Path(out) / "learned.csv", list(learned.jobs()))
+    print(learned.draw(path))
+    return path
+
+
 def activation(out):
     """Milliseconds of MPELU, forward and backward, against Keras's PReLU in turns.
 
@@ -468,6 +476,7 @@ BENCHMARKS = {
     "signal": signal,
     "robustness": robustness,
     "plain": plain,
+    "learned": alpha_beta,
     "activation": activation,
     "startup": startup,
     "deep": deep,
