@@ -49,7 +49,7 @@ def card_text(details):
         f'Where the package does not know the name yet: `zoo.load_model("hf://{repository_of(name)}")`. After `import '
         "keras_mpelu`, plain `keras.saving.load_model` reads the folder that `huggingface_hub.snapshot_download` "
         "gives. model.safetensors holds the same weights by the names of the layers.\n",
-        f"Measured on the {data['test_rows']:,} test rows of {dataset_name}, read once, after the last epoch; by "
+        f"Measured on the {data['test_rows']:,} test rows of {dataset_name}, read once, after the training; by "
         f"`python -m zoo evaluate {name}`:\n",
         *_table(("figure", "these weights", "the paper's"), filter(None, rows)),
         f"Spread: {_spread(results)}\n",

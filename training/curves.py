@@ -4,8 +4,14 @@ import io
 
 import numpy as np
 
+PANELS = (
+    ("loss", "training loss (nats)"),
+    ("accuracy", "training accuracy"),
+    ("learning_rate", "learning rate at the end of the epoch"),
+)
 
-def curves_png(history, title, alpha_beta=()):
+
+def curves_png(history, title, alpha_beta=(), panels=PANELS):
     """Loss, accuracy and learning rate by epoch; alpha and beta by depth and epoch if there are any.
 
     Args:
@@ -13,6 +19,8 @@ def curves_png(history, title, alpha_beta=()):
         title: Title of the picture.
         alpha_beta: Mean alpha and beta of every MPELU layer after every epoch,
             (epochs, layers, 2), as `training.loop.fit` returns.
+
+        panels: Three keys of the history, each with its label.
 
     Returns:
         The bytes of a PNG file.
@@ -24,13 +32,7 @@ def curves_png(history, title, alpha_beta=()):
     figure = Figure(figsize=(12, 3.2 if learned is None else 6.4), layout="constrained")
     grid = figure.add_gridspec(1 if learned is None else 2, 6)
     epochs = [row["epoch"] for row in history]
-    for column, (key, label) in enumerate(
-        (
-            ("loss", "training loss (nats)"),
-            ("accuracy", "training accuracy"),
-            ("learning_rate", "learning rate at the end of the epoch"),
-        )
-    ):
+    for column, (key, label) in enumerate(panels):
         panel = figure.add_subplot(grid[0, 2 * column : 2 * column + 2])
         panel.plot(epochs, [row[key] for row in history], color="tab:blue")
         panel.set(xlabel="epoch", title=label)

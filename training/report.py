@@ -41,7 +41,7 @@ def results_csv():
             "paper_top1": info.get("paper", {}).get(name.partition(".")[2], ""),
             "minutes": info["minutes"],
             "hardware": info["hardware"],
-            "train": f"python -m training train {name}",
+            "train": train_command(name),
             "measure": f"python -m zoo evaluate {name}",
         }
         writer = writer or csv.DictWriter(text, row, lineterminator="\n")
@@ -51,13 +51,40 @@ def results_csv():
     return text.getvalue()
 
 
+def train_command(name):
+    """The command that made a model."""
+    _, of_uci, task = name.partition(".uci-")
+    return f"python -m training benchmark uci-export --tasks {task}" if of_uci else f"python -m training train {name}"
+
+
 def readme_table(results):
-    """The README's table, from the text of results/models.csv."""
+    """The README's tables, from the text of results/models.csv: all but the UCI tasks, and these in a fold."""
+    rows = list(csv.DictReader(io.StringIO(results)))
+    of_uci = [row for row in rows if row["dataset"].startswith("uci/")]
+    text = _table([row for row in rows if row not in of_uci])
+    if not of_uci:
+        return text
+    lines = [
+        "",
+        f"<details><summary>Self-normalizing networks for {len(of_uci)} UCI tasks</summary>",
+        "",
+        "| model | test rows | top-1, ours | paper's SNN | parameters |",
+        "|---|---|---|---|---|",
+    ]
+    for row in sorted(of_uci, key=lambda row: -int(row["test_rows"])):
+        lines.append(
+            f"| `{row['name']}` | {int(row['test_rows']):,} | {100 * float(row['top1']):.2f} % | "
+            f"{row['paper_top1'] or 'none'} | {int(row['parameters']):,} |"
+        )
+    return "\n".join([text, *lines, "", "</details>"])
+
+
+def _table(rows):
     lines = [
         "| model | data | top-1, ours | n | paper | others' weights | parameters | epochs | minutes | hardware |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in csv.DictReader(io.StringIO(results)):
+    for row in rows:
         n = len(row["seeds"].split())
         top1 = f"{100 * float(row['top1_mean']):.2f} %"
         if row["top1_spread"]:

@@ -4,20 +4,22 @@ import io
 import itertools
 import pathlib
 import sys
+import time
 from typing import NamedTuple
 
 import numpy as np
 
 from training import uci as grid
 from training.card import LICENSE
+from training.card import card_text
+from training.card import history_csv
 from training.card import safetensors_bytes
-from training.run import history_csv
+from training.curves import curves_png
+from training.run import hardware
 from training.run import versions
 from training.stacked import Stack
 from training.stacked import Trained
-from training.uci_report import read_paper
 from zoo import uci
-from zoo.card import short_card
 from zoo.datasets import load_dataset
 from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
@@ -30,6 +32,11 @@ from zoo.registry import create_model
 METHOD = "SNN"
 WIDTHS = (32, 64, 96, 128)  # tried beside the slice's own, which is wider
 MOST_PARAMETERS = 90_000  # twice in a folder, in float32, beside the logits on the test rows: below 1 MB
+PANELS = (
+    ("loss", "training loss (nats)"),
+    ("validation_loss", "validation loss (nats)"),
+    ("validation_accuracy", "validation accuracy"),
+)
 ROUNDING = 1e-6  # of the accuracies in runs.csv
 
 
@@ -81,6 +88,7 @@ def run(out, tasks=None, seeds=None, data_dir=None):
 
 def export(out, task, row, slice_, data_dir=None):
     """Trains and chooses the network of a task, and writes its folder."""
+    started = time.monotonic()
     settings = slice_.settings
     tried = candidates(task, row, settings, data_dir)
     best = smallest_of(tried, float(row["validation_accuracy"]))
@@ -99,35 +107,33 @@ def export(out, task, row, slice_, data_dir=None):
     outputs = predict(model, dataset.x_test)
     figures = metrics(log_probabilities(outputs, are_probabilities=True), dataset.y_test)
     name = f"{network['arch']}.uci-{task}"
+    used = len(dataset.split(settings["column"]).y_train)
     details = {
         "name": name,
         "recipe": {
-            **{key: settings[key] for key in ("periods", "rows_per_period", "window")},
             **network,
             "width": best.width,
             "learning_rate": float(row["learning_rate"]),
             "batch_size": int(row["batch_size"]),
+            **{key: settings[key] for key in ("periods", "rows_per_period", "window")},
             "slice": slice_.name,
             "period": trained.period,
-            "selected_in_the_grid": {
-                "depth": int(row["depth"]),
-                "width": settings["width"],
-                "validation_accuracy": float(row["validation_accuracy"]),
-            },
-            "tried": [
-                {
-                    "depth": one.network["depth"],
-                    "width": one.width,
-                    "parameters": one.parameters,
-                    "validation_accuracy": one.trained.accuracy,
-                }
-                for one in tried
-            ],
+            "notes": _notes(best, row, settings, int(dataset.validation.sum())),
         },
+        "tried": [
+            {
+                "depth": one.network["depth"],
+                "width": one.width,
+                "parameters": one.parameters,
+                "validation_accuracy": round(one.trained.accuracy, 6),
+            }
+            for one in tried
+        ],
+        "command": f"KERAS_BACKEND=jax python -m training benchmark uci-export --tasks {task}",
         "data": {
             "name": dataset.name,
             "sha256": dataset.sha256,
-            "train_rows": len(dataset.split(settings["column"]).y_train),
+            "train_rows": used,
             "validation_rows": int(dataset.validation.sum()),
             "test_rows": len(dataset.y_test),
         },
@@ -137,27 +143,49 @@ def export(out, task, row, slice_, data_dir=None):
         "results": {
             "dataset": dataset.name,
             **figures,
-            "validation_accuracy": trained.accuracy,
+            "top1_by_seed": [figures["top1"]],
             "seeds": [int(row["seed"])],
+            "validation_accuracy": round(trained.accuracy, 6),
+            "epochs": round(settings["periods"] * min(used, settings["rows_per_period"]) / used, 1),
+            "minutes": round((time.monotonic() - started) / 60, 1),
+            "hardware": hardware(),
             "parameters": trainable_parameters(model),
             "macs": multiply_accumulates(model),
         },
         "versions": versions(),
     }
-    card = f"{short_card(model, name, details)}\n{_text(details, task, out)}"
     logits = np.log(np.maximum(outputs, 1e-30)).astype("float16")
     buffer = io.BytesIO()
     np.savez_compressed(buffer, logits=logits)
     curve = [
-        {"period": number, "loss": loss, "validation_loss": held, "validation_accuracy": accuracy}
+        {"epoch": number, "loss": loss, "validation_loss": held, "validation_accuracy": accuracy}
         for number, (loss, held, accuracy) in enumerate(trained.history, start=1)
     ]
     files = {
         "history.csv": history_csv(curve),
+        "curves.png": curves_png(curve, name, panels=PANELS),
         "test_logits.npz": buffer.getvalue(),
         "model.safetensors": safetensors_bytes(model),
     }
-    return save_model(model, pathlib.Path(out) / "hub" / name, details, card, files, overwrite=True)
+    return save_model(model, pathlib.Path(out) / "hub" / name, details, card_text(details), files, overwrite=True)
+
+
+def _notes(best, row, settings, validation_rows):
+    goal, reached = float(row["validation_accuracy"]), best.trained.accuracy
+    outcome = (
+        f"the smallest of those tried that is not worse ({100 * reached:.2f} %)"
+        if reached >= goal - ROUNDING
+        else f"the best of those below {MOST_PARAMETERS:,} parameters ({100 * reached:.2f} %), which is worse"
+    )
+    return (
+        f"Klambauer et al.: plain SGD at a constant rate. Of eight configurations {settings['width']} wide the "
+        f"{validation_rows} validation rows of column {settings['column']} of the authors' folds chose {row['depth']} "
+        f"hidden layers, rate {float(row['learning_rate']):g} and dropout {float(row['dropout']):g} "
+        f"({100 * goal:.2f} % right); this network, {best.network['depth']} layers of {best.width}, is {outcome}. "
+        f"After each period, at most {settings['rows_per_period']} rows, the validation rows were measured; the "
+        f"weights are those after period {best.trained.period} of {settings['periods']}, where the mean validation "
+        f"loss of {settings['window']} periods was lowest. No choice was made on the test rows."
+    )
 
 
 def candidates(task, row, settings, data_dir=None):
@@ -192,31 +220,3 @@ def smallest_of(tried, accuracy):
     sound = [one for one in tried if one.trained.period]
     as_good = [one for one in sound if one.trained.accuracy >= accuracy - ROUNDING]
     return as_good[0] if as_good else max(sound, key=lambda one: one.trained.accuracy, default=None)
-
-
-def _text(details, task, out):
-    results, data, recipe = details["results"], details["data"], details["recipe"]
-    paper = read_paper(pathlib.Path(out) / "uci" / "paper.csv").of([task])
-    figure = paper.accuracy[0, paper.methods.index(METHOD)]
-    theirs = "reports none" if np.isnan(figure) else f"has {100 * figure:.2f} % (one run of a larger grid)"
-    selected = recipe["selected_in_the_grid"]
-    validation, goal = results["validation_accuracy"], selected["validation_accuracy"]
-    as_good = validation >= goal - ROUNDING
-    return (
-        "## Training\n\n"
-        f"Self-normalizing network (Klambauer et al., 2017) of {recipe['depth']} hidden layers of {recipe['width']}. "
-        f"Of eight configurations {selected['width']} wide the {data['validation_rows']} validation rows chose "
-        f"{selected['depth']} layers, learning rate {recipe['learning_rate']:g}, dropout {recipe['dropout']:g} "
-        f"({100 * goal:.2f} % of them right); this network is "
-        + (
-            f"the smallest of those tried that is not worse ({100 * validation:.2f} %). "
-            if as_good
-            else f"the best below {MOST_PARAMETERS:,} parameters ({100 * validation:.2f} %), which is worse. "
-        )
-        + f"Trained on the {data['train_rows']} training rows of column 0 of the authors' folds and stopped by the "
-        f"smoothed validation loss (period {recipe['period']} of {recipe['periods']}); no choice was made on the "
-        f"{data['test_rows']} test rows. Top-1 there: {100 * results['top1']:.2f} %; the paper's Table A11 {theirs}. "
-        f"Command: `python -m training benchmark uci-export --tasks {task}`.\n\n"
-        "Takes the SNN authors' columns, which are z-scored already and unnamed; raw UCI values would need the "
-        "authors' scaling, which is not published.\n"
-    )
