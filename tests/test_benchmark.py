@@ -11,6 +11,7 @@ import safetensors.numpy
 
 import zoo
 from training import benchmark
+from training import ceilings
 from training import get_recipe
 from training import plain_depth
 from training import robustness
@@ -170,4 +171,34 @@ def test_learned_parameters_by_depth(tmp_path):
         alpha, beta = (weights[f"{row['name']}/{name}"].ravel() for name in ("alpha", "beta"))
         assert float(row["alpha, median"]) == pytest.approx(np.median(alpha), abs=1e-4)
         assert float(row["alpha * beta, highest tenth"]) == pytest.approx(np.quantile(alpha * beta, 0.9), abs=1e-4)
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_shares_of_the_machine(monkeypatch):
+    """The least that a pass moves, and the operations of a matrix product, by hand."""
+    monkeypatch.setattr(ceilings, "TURNS", 2)
+    shape = (2, 8, 8, 16)
+    (_, activations), (_, step) = ceilings.jobs(shape, side=64, networks=("relu_resnet20",), batch=2)
+    rows = activations() + step()
+    assert [row["layer"] for row in rows] == ["PReLU", "MPELU", "training step"]
+    for row in rows[:2]:
+        assert row["share of the bandwidth"] > 0 and row["share of the operations"] == ""
+    assert rows[2]["share of the operations"] > 0 and rows[2]["share of the bandwidth"] == ""
+    found = ceilings._shares(0.5, {"bandwidth": 8e9, "operations": 4e9}, moved=1e9, operations=1e9)
+    assert (found["bandwidth, GB/s"], found["share of the bandwidth"]) == (2.0, 0.25)
+    assert (found["operations, GFLOP/s"], found["share of the operations"]) == (2.0, 0.5)
+
+
+def test_scaling_by_depth(tmp_path, monkeypatch):
+    """What is planned, and the picture of made-up figures."""
+    monkeypatch.setattr(
+        speed,
+        "in_a_process",
+        lambda what, name, batch: {"steady step, s": batch / 100, "peak memory, GiB": 1.0, "first training step, s": 1},
+    )
+    path = benchmark.scaling(tmp_path)
+    with open(path, newline="") as file:
+        rows = [(row["model"].rpartition("resnet")[2], int(row["batch"])) for row in csv.DictReader(file)]
+    depths = ["20", "56", "110", "164"]
+    assert sorted(rows) == sorted([(depth, batch) for depth in depths for batch in (16, 64)] + [("1001", 16)])
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

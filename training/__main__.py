@@ -23,6 +23,7 @@ BENCHMARKS = (
     "deep",
     "scaling",
     "memory",
+    "ceilings",
 )
 TABLE_OPTIONS = ("task", "patience", "balanced", "categorical", "ignore")
 # What is measured on the UCI tasks, and the options that it takes.

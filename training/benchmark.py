@@ -14,6 +14,7 @@ import time
 import keras
 import numpy as np
 
+from training import ceilings
 from training import learned
 from training import loop
 from training import plain_depth
@@ -426,8 +427,10 @@ def deep(out):
 
 
 def scaling(out):
-    """Seconds and memory of a training step against depth and batch."""
-    return _write(_of_backend(out, "scaling"), list(speed.scaling_jobs()))
+    """Seconds and memory of a training step against depth and batch, and the picture of them."""
+    path = _write(_of_backend(out, "scaling"), list(speed.scaling_jobs()))
+    print(speed.draw_scaling(path))
+    return path
 
 
 def memory(out):
@@ -436,6 +439,11 @@ def memory(out):
     Targets: at most 1.3 times the memory with ReLU, and that with PReLU.
     """
     return _write(_of_backend(out, "memory"), list(speed.memory_jobs()))
+
+
+def machine(out):
+    """Activations and training steps beside this machine's measured bandwidth and operations."""
+    return _write(_of_backend(out, "ceilings"), list(ceilings.jobs()))
 
 
 def _of_backend(out, name):
@@ -482,4 +490,5 @@ BENCHMARKS = {
     "deep": deep,
     "scaling": scaling,
     "memory": memory,
+    "ceilings": machine,
 }

@@ -1,6 +1,8 @@
 """What an activation, a start and a deep network cost, each beside a peer in the same run."""
 
+import csv
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -16,6 +18,7 @@ import numpy as np
 from keras_mpelu import MPELU
 from keras_mpelu.layers import plain_mpelu
 from training.run import hardware
+from zoo.registry import model_info
 
 TURNS = 15
 MODES = {"tensorflow": ("graph", "xla"), "jax": ("jit",), "torch": ("eager",)}
@@ -225,12 +228,50 @@ def deep_jobs(name="mpelu_nopre_resnet1001", batch=16):
         yield key, functools.partial(in_a_process, "deep", name=name, way=way, batch=batch)
 
 
+SCALING = ("mpelu_resnet20", "mpelu_resnet56", "mpelu_resnet110", "mpelu_nopre_resnet164", "mpelu_nopre_resnet1001")
+
+
 def scaling_jobs(batches=(16, 64)):
-    """`(key, function that measures)`: a training step of each depth, in a fresh process."""
-    for name in ("relu_resnet20", "mpelu_resnet20", "mpelu_resnet56", "mpelu_resnet110", "mpelu_nopre_resnet164"):
-        for batch in batches:
-            key = {"model": name, "backend": keras.backend.backend(), "batch": batch}
+    """`(key, function that measures)`: a training step of each depth, in a fresh process; 1001 layers in batches of 16."""
+    for name, batch in itertools.product(SCALING, batches):
+        if batch <= 16 or "1001" not in name:
+            info = model_info(name)
+            key = {"model": name, "macs": info["macs"], "backend": keras.backend.backend(), "batch": batch}
             yield key, functools.partial(in_a_process, "training_step", name=name, batch=batch)
+
+
+def draw_scaling(path):
+    """Draws the picture beside the CSV: time of an image by its work, and memory by depth."""
+    from matplotlib.figure import Figure
+
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    time_panel, memory_panel = figure.subplots(1, 2)
+    for batch in dict.fromkeys(row["batch"] for row in rows):
+        mine = sorted((row for row in rows if row["batch"] == batch), key=lambda row: int(row["macs"]))
+        macs = [int(row["macs"]) / 1e6 for row in mine]
+        cost = [1000 * float(row["steady step, s"]) / int(batch) for row in mine]
+        time_panel.plot(macs, cost, marker="o", label=f"batches of {batch}")
+        memory_panel.plot(macs, [float(row["peak memory, GiB"]) for row in mine], marker="o")
+    first = min(rows, key=lambda row: int(row["macs"]))
+    start = 1000 * float(first["steady step, s"]) / int(first["batch"])
+    ends = np.array([int(row["macs"]) for row in rows]) / 1e6
+    line = np.array([ends.min(), ends.max()])
+    time_panel.plot(line, start * line / line[0], color="black", linewidth=0.5, linestyle=":", label="in proportion")
+    time_panel.set(
+        xscale="log", yscale="log", xlabel="million multiply-accumulates of an image", ylabel="training, ms an image"
+    )
+    memory_panel.set(xscale="log", xlabel="million multiply-accumulates of an image", ylabel="peak memory, GiB")
+    time_panel.legend()
+    for row in rows:
+        if row["batch"] == first["batch"]:
+            place = int(row["macs"]) / 1e6, float(row["peak memory, GiB"])
+            memory_panel.annotate(row["model"].rpartition("resnet")[2], place, (4, 4), textcoords="offset points")
+    figure.suptitle(f"A training step by depth, {first['backend']}")
+    picture = path.with_suffix(".png")
+    figure.savefig(picture, dpi=100, metadata={"Software": None})
+    return picture
 
 
 def memory_jobs(batch=128):
