@@ -232,7 +232,7 @@ SCALING = ("mpelu_resnet20", "mpelu_resnet56", "mpelu_resnet110", "mpelu_nopre_r
 
 
 def scaling_jobs(batches=(16, 64)):
-    """`(key, function that measures)`: a training step of each depth, in a fresh process; 1001 layers in batches of 16."""
+    """`(key, function that measures)`: a step of each depth in a fresh process, of 1001 layers in batches of 16."""
     for name, batch in itertools.product(SCALING, batches):
         if batch <= 16 or "1001" not in name:
             info = model_info(name)
