@@ -124,13 +124,13 @@ def test_export_takes_the_smallest_that_is_as_good(small):
     path.write_text(json.dumps(settings))
     rows = rows_of(grid.run(small, ["SNN"], ["left"], jobs=1, data_dir=small / "data"))
     row = grid.select(rows)["SNN", "left", 0]
-    hard = uci_export.candidates("left", row | {"validation_accuracy": "1.1"}, settings, small / "data")
+    hard = uci_export.candidates("left", row, 1.1, settings, small / "data")
     assert [(one.network["depth"], one.width) for one in hard] == [(2, 32), (2, 40), (3, 32), (3, 40)]
     assert [one.parameters for one in hard] == sorted(one.parameters for one in hard)
     # The one that the grid selected is among them, and is trained to the same end.
     again = next(one for one in hard if (one.network["depth"], one.width) == (int(row["depth"]), 40))
     assert again.trained.accuracy == pytest.approx(float(row["validation_accuracy"]), abs=1e-6)
-    easy = uci_export.candidates("left", row | {"validation_accuracy": "0.0"}, settings, small / "data")
+    easy = uci_export.candidates("left", row, 0.0, settings, small / "data")
     assert len(easy) == 1 and easy[0].trained.accuracy == hard[0].trained.accuracy
 
     def smallest(*accuracies, goal=0.8):

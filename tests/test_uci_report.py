@@ -177,6 +177,7 @@ def test_report_with_seeds_and_ensembles(made_up):
             ("another seed", "wine", 1, 0.8),
             ("ensemble", "iris", 0, 0.95),
             ("ensemble", "wine", 0, 0.2),
+            ("full passes", "wine", 0, 0.3),
         )
     ]
     with open(folder / "ensembles.csv", "w", newline="") as file:
@@ -186,16 +187,18 @@ def test_report_with_seeds_and_ensembles(made_up):
     text = uci_report.report(made_up).read_text()
     # Only iris has all three seeds: 0.9 of runs.csv, 0.7 and 0.6.
     assert "SNN over 1 sound tasks and the seeds 0, 1, 2: mean accuracy 0.7333, standard deviation 0.1528." in text
-    assert "| ensemble of five SNNs (ours) | 0.9500 | 1.00 |  |  |  |" in text
+    assert "| SNN, five or full passes (ours) | 0.9500 | 1.00 |  |  |  |" in text
     assert "| SNN | 0.9000 | 2.00 | 0.16 | 0.32 | 1/0/0 |" in text
-    assert "Its members have 0.5000 each" in text and "The large tasks" not in text
+    assert "(mean accuracy there 0.9500, of the members alone 0.5000)" in text and "The large tasks" not in text
+    assert "With full passes over the training rows, as in the paper, on the 1 tasks" in text
+    assert "mean accuracy 0.6000." in text  # of iris, 0.9, and wine, 0.3
 
 
 def test_large_tasks_are_shown_with_their_standard_error(made_up):
     path = made_up / "uci" / "runs.csv"
     path.write_text(path.read_text().replace(",wine,", ",letter,"))
     text = uci_report.report(made_up).read_text()
-    assert "| letter | 5000 | 0.7000 | 0.0065 | 0.9726 | 0.6000 (BatchNorm) |  |" in text  # sqrt(0.7 x 0.3 / 5000)
+    assert "| letter | 5000 | 0.7000 |  | 0.0065 | 0.9726 | 0.6000 (BatchNorm) |  |" in text  # sqrt(0.7 x 0.3 / 5000)
     assert set(uci_report.LARGE) <= set(uci.sound_tasks())
 
 

@@ -1,11 +1,13 @@
-"""Ours, beyond the paper's protocol: the selected SNN of each UCI task at further seeds, and an ensemble of it.
+"""Ours, beyond the paper's comparison: the selected SNN of each UCI task at further seeds, in fives, and for longer.
 
-Both take the configuration that the validation rows chose at the slice's first
-seed (`runs.csv`) and train it as the grid does. A network of another seed has
-the rows of the grid. The members of an ensemble have all rows that are not for
-testing but those of a fold each, on which they are stopped; their probabilities
-are averaged. `ensembles.csv` gets a row for each task, kind and seed; what it
-has is not trained again.
+All take the configuration that the validation rows chose at the slice's first
+seed (`runs.csv`) and train it as the grid does, but for this: a network of
+another seed has another seed. The five members of an ensemble, on the tasks
+whose rows are few, have all rows that are not for testing but those of a fold
+each, on which they are stopped; their probabilities are averaged. On the larger
+tasks a network makes full passes over the training rows, as in the paper, where
+the grid takes so many rows a period. `ensembles.csv` gets a row for each task,
+kind and seed; what it has is not trained again.
 """
 
 import functools
@@ -25,7 +27,7 @@ from zoo.datasets import load_dataset
 
 METHOD = "SNN"
 FOLDS = 5  # and members of an ensemble
-SEED, ENSEMBLE = "another seed", "ensemble"
+SEED, ENSEMBLE, FULL = "another seed", "ensemble", "full passes"
 NETWORKS_IN_STACK = {16: 32, 32: 16}  # by batch size, as many as in the grid
 FIELDS = (
     "slice kind task seed arch depth dropout learning_rate batch_size members members_accuracy held_accuracy test_rows "
@@ -90,15 +92,20 @@ def plan(rows, slice_):
         row = rows[task]
         return grid.shape_of(task), grid.batch_size_of(settings, task), int(row["depth"]), float(row["dropout"])
 
-    stacks = []
+    large = {task for task in rows if uci.facts()[task].train > settings["rows_per_period"]}
     by_size = sorted(rows, key=lambda task: (kind(task), uci.facts()[task].train, task))
-    for (shape, batch_size, depth, dropout), members in itertools.groupby(by_size, key=kind):
-        members = list(members)
-        network = {"arch": rows[members[0]]["arch"], "depth": depth, "dropout": dropout}
-        for what, seeds, height in ((SEED, tuple(others), len(others)), (ENSEMBLE, (first,), FOLDS)):
-            size = max(1, NETWORKS_IN_STACK[batch_size] // max(1, height))
-            for start in range(0, len(members) if seeds else 0, size):
-                rates = {task: float(rows[task]["learning_rate"]) for task in members[start : start + size]}
+    stacks = []
+    for (shape, batch_size, depth, dropout), group in itertools.groupby(by_size, key=kind):
+        group = list(group)
+        network = {"arch": rows[group[0]]["arch"], "depth": depth, "dropout": dropout}
+        room = NETWORKS_IN_STACK[batch_size]
+        for what, seeds, tasks, size in (
+            (SEED, tuple(others), group, room // max(1, len(others))),
+            (ENSEMBLE, (first,), [task for task in group if task not in large], room // FOLDS),
+            (FULL, (first,), [task for task in group if task in large], 1),
+        ):
+            for start in range(0, len(tasks) if seeds else 0, size):
+                rates = {task: float(rows[task]["learning_rate"]) for task in tasks[start : start + size]}
                 stack = Selected(what, network, rates, seeds, shape, batch_size, 0.0)
                 stacks.append(stack._replace(cost=_cost(stack, settings)))
     return sorted(stacks, key=lambda stack: max(uci.facts()[task].train for task in stack.rates))
@@ -106,8 +113,16 @@ def plan(rows, slice_):
 
 def _cost(stack, settings):
     networks = FOLDS if stack.kind == ENSEMBLE else len(stack.seeds)
+    settings = settings | {"rows_per_period": rows_per_period(stack, settings)}
     every_rate = grid.cost_of(settings, stack.network, stack.tasks, stack.shape)
     return every_rate * networks / len(settings["learning_rates"])
+
+
+def rows_per_period(stack, settings):
+    """At most so many rows of a task are used in a period."""
+    if stack.kind != FULL or not stack.tasks:
+        return settings["rows_per_period"]
+    return max(uci.facts()[task].train for task in stack.tasks)
 
 
 def _left(stack, slice_, done):
@@ -129,7 +144,7 @@ def train(stack, slice_, data_dir=None):
     members = [member for task, rate in stack.rates.items() for member in members_of(data[task], stack, rate, settings)]
     each = len(members) // len(stack.rates)
     program = grid.program_of(stack.network, settings["width"], stack.shape)
-    training = Stack(program, members, stack.batch_size, settings["rows_per_period"], settings["window"])
+    training = Stack(program, members, stack.batch_size, rows_per_period(stack, settings), settings["window"])
     for _ in range(settings["periods"]):
         training.advance()
     held = [result.accuracy for result in training.results()]
@@ -171,7 +186,7 @@ def train(stack, slice_, data_dir=None):
 def members_of(data, stack, rate, settings):
     """The members for a task: one for each seed on the rows of the grid, or one for each fold of all but the test."""
     classes = len(data.class_counts)
-    if stack.kind == SEED:
+    if stack.kind != ENSEMBLE:
         split = data.split(settings["column"])
         held = grid.curve_rows(split.x_validation, split.y_validation, settings["validation_rows"])
         return [Member(split.x_train, split.y_train, *held, classes, rate, seed) for seed in stack.seeds]

@@ -19,6 +19,7 @@ from training.run import hardware
 from training.run import versions
 from training.stacked import Stack
 from training.stacked import Trained
+from training.uci_ensemble import FULL
 from zoo import uci
 from zoo.datasets import load_dataset
 from zoo.evaluation import log_probabilities
@@ -54,10 +55,12 @@ def run(out, tasks=None, seeds=None, data_dir=None):
 
     The smallest one that is as good on the validation rows as the one that the
     grid selected: at its learning rate and dropout the depths of the slice and
-    some widths are trained as in the grid, the smallest first, until one is not
-    worse. Those of more than 90,000 parameters are left out, so that a folder
-    stays below 1 MB; where none is as good, the best is taken. The figures of
-    the card are measured on the weights that are saved.
+    some widths are trained, the smallest first, until one is not worse. They are
+    trained as in the grid, or, where `uci-ensemble` has trained the selected one
+    in full passes over the training rows, in full passes too. Those of more than
+    90,000 parameters are left out, so that a folder stays below 1 MB; where none
+    is as good, the best is taken. The figures of the card are measured on the
+    weights that are saved.
 
     Args:
         out: Folder of the results; `out/uci/runs.csv` has the runs.
@@ -76,22 +79,39 @@ def run(out, tasks=None, seeds=None, data_dir=None):
     slice_ = grid.read_slice(pathlib.Path(out) / "uci")
     seed = (seeds or slice_.settings["seeds"])[0]
     chosen = grid.selected(pathlib.Path(out) / "uci", slice_, METHOD, seed, tasks)
+    longer = {
+        row["task"]: row
+        for row in grid.rows_of(pathlib.Path(out) / "uci" / "ensembles.csv", slice_)
+        if (row["kind"], row["seed"]) == (FULL, str(seed))
+    }
     home = pathlib.Path(out) / "hub"
     made = {path.name.partition(".uci-")[2] for path in home.glob("snn_mlp*.uci-*")}
     rows = {task: uci.facts()[task].rows for task in chosen}
     waiting = tasks or sorted((task for task in chosen if task not in made), key=lambda task: -rows[task])
     for number, task in enumerate(waiting, 1):
-        folder = export(out, task, chosen[task], slice_, data_dir)
+        folder = export(out, task, chosen[task], longer.get(task), slice_, data_dir)
         print(f"{number} of {len(waiting)}: {folder}", file=sys.stderr, flush=True)
     return home
 
 
-def export(out, task, row, slice_, data_dir=None):
-    """Trains and chooses the network of a task, and writes its folder."""
+def export(out, task, row, full, slice_, data_dir=None):
+    """Trains and chooses the network of a task, and writes its folder.
+
+    Args:
+        out: Folder of the results.
+        task: Name without `uci/`.
+        row: The selected row of runs.csv.
+        full: The row of ensembles.csv that has the same network in full passes, or `None`.
+        slice_: A `Slice`.
+        data_dir: As for `zoo.load_dataset`.
+    """
     started = time.monotonic()
     settings = slice_.settings
-    tried = candidates(task, row, settings, data_dir)
-    best = smallest_of(tried, float(row["validation_accuracy"]))
+    goal = float(full["held_accuracy"] if full else row["validation_accuracy"])
+    if full:
+        settings = settings | {"rows_per_period": uci.facts()[task].train}
+    tried = candidates(task, row, goal, settings, data_dir)
+    best = smallest_of(tried, goal)
     if best is None:
         raise ValueError(f"all networks of {task} diverged; there is nothing to export")
     network, trained = best.network, best.trained
@@ -118,7 +138,7 @@ def export(out, task, row, slice_, data_dir=None):
             **{key: settings[key] for key in ("periods", "rows_per_period", "window")},
             "slice": slice_.name,
             "period": trained.period,
-            "notes": _notes(best, row, settings, int(dataset.validation.sum())),
+            "notes": _notes(best, row, goal, settings, int(dataset.validation.sum())),
         },
         "tried": [
             {
@@ -170,8 +190,8 @@ def export(out, task, row, slice_, data_dir=None):
     return save_model(model, pathlib.Path(out) / "hub" / name, details, card_text(details), files, overwrite=True)
 
 
-def _notes(best, row, settings, validation_rows):
-    goal, reached = float(row["validation_accuracy"]), best.trained.accuracy
+def _notes(best, row, goal, settings, validation_rows):
+    reached = best.trained.accuracy
     outcome = (
         f"the smallest of those tried that is not worse ({100 * reached:.2f} %)"
         if reached >= goal - ROUNDING
@@ -180,16 +200,17 @@ def _notes(best, row, settings, validation_rows):
     return (
         f"Klambauer et al.: plain SGD at a constant rate. Of eight configurations {settings['width']} wide the "
         f"{validation_rows} validation rows of column {settings['column']} of the authors' folds chose {row['depth']} "
-        f"hidden layers, rate {float(row['learning_rate']):g} and dropout {float(row['dropout']):g} "
-        f"({100 * goal:.2f} % right); this network, {best.network['depth']} layers of {best.width}, is {outcome}. "
+        f"hidden layers, rate {float(row['learning_rate']):g} and dropout {float(row['dropout']):g}; trained "
+        f"like this one it has {100 * goal:.2f} % of them right. This network, {best.network['depth']} layers of "
+        f"{best.width}, is {outcome}. "
         f"After each period, at most {settings['rows_per_period']} rows, the validation rows were measured; the "
         f"weights are those after period {best.trained.period} of {settings['periods']}, where the mean validation "
         f"loss of {settings['window']} periods was lowest. No choice was made on the test rows."
     )
 
 
-def candidates(task, row, settings, data_dir=None):
-    """Trains networks for a task until one is not worse than the row on the validation rows, the smallest first."""
+def candidates(task, row, goal, settings, data_dir=None):
+    """Trains networks for a task until one reaches the goal on the validation rows, the smallest first."""
     shape, seed, rate = grid.shape_of(task), int(row["seed"]), float(row["learning_rate"])
     networks = [one for one in settings["methods"][METHOD] if one.get("dropout", 0.0) == float(row["dropout"])]
     widths = [*(width for width in WIDTHS if width < settings["width"]), settings["width"]]
@@ -210,7 +231,7 @@ def candidates(task, row, settings, data_dir=None):
         for _ in range(settings["periods"]):
             stack.advance()
         tried.append(Candidate(network, width, stack.results()[0], parameters))
-        if tried[-1].trained.accuracy >= float(row["validation_accuracy"]) - ROUNDING:
+        if tried[-1].trained.accuracy >= goal - ROUNDING:
             break
     return tried
 
