@@ -207,6 +207,38 @@ def test_the_ensemble_averages_networks_of_the_folds(small):
     assert float(single["held_accuracy"]) == pytest.approx(float(same["validation_accuracy"]), abs=1e-6)
 
 
+@on_jax
+def test_large_tasks_are_trained_in_full_passes(small):
+    """Where the grid takes 8 of the training rows a period, against the same network trained with all of them."""
+    path = small / "uci" / "slice.json"
+    settings = json.loads(path.read_text()) | {"rows_per_period": 8}
+    path.write_text(json.dumps(settings))
+    data = {"data_dir": small / "data", "jobs": 1}
+    grid.run(small, ["SNN"], ["left"], **data)
+    rows = rows_of(uci_ensemble.run(small, **data))
+    assert [row["kind"] for row in rows] == ["another seed", "another seed", "full passes"]
+    split = datasets.load_dataset("uci/left", small / "data").split(0)
+    member = stacked.Member(
+        split.x_train, split.y_train, split.x_validation, split.y_validation, 3, float(rows[2]["learning_rate"]), 0
+    )
+    network = {"arch": "snn_mlp2", "depth": 2, "dropout": 0.05}
+    program = grid.program_of(network, settings["width"], grid.shape_of("left"))
+    held = {}
+    for rows_per_period in (8, len(split.y_train)):
+        stack = stacked.Stack(program, [member], int(rows[2]["batch_size"]), rows_per_period, settings["window"])
+        for _ in range(settings["periods"]):
+            stack.advance()
+        held[rows_per_period] = stack.results()[0]
+        accuracy = stack.test([(split.x_test, split.y_test)])[1][0]
+    assert float(rows[2]["held_accuracy"]) == pytest.approx(held[len(split.y_train)].accuracy, abs=1e-6)
+    assert float(rows[2]["test_accuracy"]) == pytest.approx(accuracy, abs=1e-6)
+    assert held[8].loss != pytest.approx(held[len(split.y_train)].loss, rel=1e-3)  # it makes a difference
+    # The exported network is trained so too.
+    folder = uci_export.run(small, data_dir=small / "data") / "snn_mlp2.uci-left"
+    details = json.loads((folder / "recipe.json").read_text())
+    assert details["recipe"]["rows_per_period"] == len(split.y_train) and details["results"]["epochs"] == 4.0
+
+
 def test_folds_are_even_in_every_class():
     y = np.random.default_rng(3).permutation(np.repeat([0, 1, 2, 3], (7, 13, 2, 1)))
     fold = uci_ensemble.stratified_folds(y, 5, seed=1)
