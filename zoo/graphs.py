@@ -1,6 +1,7 @@
 """Functional graphs deeper than Python's recursion limit."""
 
 import contextlib
+import gc
 import sys
 
 import keras
@@ -17,6 +18,18 @@ def deep_graphs():
         yield
     finally:
         sys.setrecursionlimit(limit)
+
+
+@contextlib.contextmanager
+def without_collection():
+    """Holds Python's garbage collector off, which looks through all layers again and again while more are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def functional_model(inputs, outputs, name):

@@ -26,6 +26,7 @@ from zoo.deploy import deploy as deployed
 from zoo.details import check_details
 from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
+from zoo.graphs import without_collection
 from zoo.hub import NEEDED
 from zoo.hub import SCHEME
 from zoo.hub import SUMS
@@ -40,12 +41,13 @@ from zoo.registry import published_weights
 from zoo.registry import quoted
 from zoo.registry import read_index
 from zoo.registry import unknown_name
+from zoo.restoring import read_model
 from zoo.safety import Refused
-from zoo.safety import check_contents
 
 BUNDLED = pathlib.Path(__file__).with_name("weights")
 # Best of five on the validation splits of `python -m training benchmark finetuning` (results/finetuning.csv).
 FINETUNING_RATE = 1e-3
+VERY_DEEP = 1000  # layers of Keras; nopre-1001 has 2,676, ResNet-164 some 440
 OWN = "the model's own"  # default of classifier_activation
 
 
@@ -124,10 +126,7 @@ def load_folder(
         raise ValueError("features=True leaves the classifier out; leave out num_classes and classifier_activation too")
     check_folder(folder, pin)
     try:
-        if pin is None:  # else the files are known to the byte
-            check_contents(folder)
-        with deep_graphs():
-            model = keras.saving.load_model(folder, compile=False, safe_mode=True)
+        model = read_model(folder, known=pin is not None)
     except Refused:
         raise
     except Exception as error:  # a foreign or broken folder fails in Keras in any of a dozen ways
@@ -512,8 +511,12 @@ def run(model, inputs):
 def predict(model, inputs, batch_size=256, progress=False):
     """Outputs of a model, in batches of one size.
 
-    The last batch is padded, so that every backend compiles one shape only.
+    The last batch is padded, so that every backend compiles one shape only. A
+    very deep network is not compiled for a single batch: that takes longer
+    than to run it layer by layer.
     """
+    if len(inputs) <= batch_size and len(model.layers) >= VERY_DEEP:
+        return _layer_by_layer(model, inputs)
     batch_size = model.inputs[0].shape[0] or min(batch_size, len(inputs))
     bar = keras.utils.Progbar(len(inputs), unit_name="row") if progress else None
     outputs = []
@@ -525,3 +528,13 @@ def predict(model, inputs, batch_size=256, progress=False):
         if bar:
             bar.update(start + len(batch))
     return np.concatenate(outputs)
+
+
+def _layer_by_layer(model, inputs):
+    with deep_graphs(), without_collection():
+        if keras.backend.backend() != "torch":
+            return keras.ops.convert_to_numpy(model(inputs, training=False))
+        import torch
+
+        with torch.no_grad():
+            return keras.ops.convert_to_numpy(model(inputs, training=False))

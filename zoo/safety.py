@@ -37,6 +37,9 @@ class Refused(ValueError):
 def check_contents(folder):
     """Checks config.json and model.weights.h5 against each other; allocates nothing of a model's size.
 
+    Returns:
+        The model of the config, whose variables have no values.
+
     Raises:
         Refused: code, an unknown class, a size beyond the file's, or another
             shape than the file's.
@@ -51,14 +54,21 @@ def check_contents(folder):
     config.pop("compile_config", None)  # never used: models are compiled here
     held = held_shapes(weights_path)
     custom = check_config(config, max(SMALL, sum(map(math.prod, held))), config_path)
+    model = model_without_values(config, custom)
+    if not isinstance(model, keras.Model) or not model.layers:
+        raise Refused(
+            f"{config_path} describes no model with layers, but a {type(model).__name__}; expected a keras.Model"
+        )
     counts = collections.Counter(held)
-    for path, shape in _weights(config, custom, config_path):
+    for weight in model.weights:
+        shape = tuple(weight.shape)
         if not counts[shape]:
             raise Refused(
-                f"{config_path} asks for the weight {path} of shape {shape}, which {weights_path.name} does not hold; "
-                "the two files are not of one model"
+                f"{config_path} asks for the weight {weight.path} of shape {shape}, which {weights_path.name} does not "
+                "hold; the two files are not of one model"
             )
         counts[shape] -= 1
+    return model
 
 
 def held_shapes(path):
@@ -85,15 +95,17 @@ def held_shapes(path):
                     continue
                 if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "biufV":  # V: bfloat16, as two bytes
                     raise Refused(f"{path} has {item.name}, which is no array of numbers; do not use this model")
-                if item.external or item.is_virtual:
-                    raise Refused(f"{path} keeps the array {item.name} in another file; do not use this model")
                 shapes.append(item.shape or ())
                 size -= math.prod(shapes[-1]) * item.dtype.itemsize
+                plain = item.id.get_offset() is not None  # lies in this file in one piece: half the work for most
+                if not plain and (item.external or item.is_virtual):
+                    raise Refused(f"{path} keeps the array {item.name} in another file; do not use this model")
+                chunks = None if plain else item.chunks
                 # A chunk may be larger than its array, and is unpacked whole.
-                if size < 0 or math.prod(item.chunks or ()) * item.dtype.itemsize > path.stat().st_size:
+                if size < 0 or math.prod(chunks or ()) * item.dtype.itemsize > path.stat().st_size:
                     raise Refused(
                         f"{path} says that {item.name} has shape {item.shape}"
-                        + (f" in chunks of {item.chunks}" if item.chunks else "")
+                        + (f" in chunks of {chunks}" if chunks else "")
                         + ", too much for this file; fetch it again"
                     )
     return shapes
@@ -189,8 +201,8 @@ def _check_array(entry, path):
         raise Refused(f"{path} has an array of the type {str(asked)[:40]!r}, expected one of numbers") from None
 
 
-def _weights(config, custom, path):
-    """(path, shape) of the weights of the model that a config describes, from shapes alone.
+def model_without_values(config, custom=None):
+    """The model that a config describes, not compiled, from shapes alone: its variables have no values.
 
     In a thread of its own: Keras lists the variables that it has not given
     values yet by thread, and would give them when a later scope ends.
@@ -198,21 +210,18 @@ def _weights(config, custom, path):
     before = threading.stack_size(STACK)
     try:
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
-            return thread.submit(_weights_in_this_thread, config, custom, path).result()
+            return thread.submit(_in_this_thread, _uncompiled(config), custom).result()
     finally:
         threading.stack_size(before)
 
 
-def _weights_in_this_thread(config, custom, path):
+def _in_this_thread(config, custom):
     with (
         deep_graphs(),
-        keras.saving.custom_object_scope(custom),  # those of the calling thread
+        keras.saving.custom_object_scope(custom or {}),  # those of the calling thread
         keras.StatelessScope(initialize_variables=False),
     ):
-        model = keras.saving.deserialize_keras_object(_uncompiled(config), safe_mode=True)
-    if not isinstance(model, keras.Model) or not model.layers:
-        raise Refused(f"{path} describes no model with layers, but a {type(model).__name__}; expected a keras.Model")
-    return [(weight.path, tuple(weight.shape)) for weight in model.weights]
+        return keras.saving.deserialize_keras_object(config, safe_mode=True)
 
 
 def _uncompiled(value):

@@ -1,0 +1,95 @@
+"""A model and its weights from a folder, by the shortest way.
+
+`keras.saving.load_model` draws initial weights for every layer, looks through
+all attributes of every layer for parts with weights of their own, and copies
+weight after weight: most of the time that a network of 1001 layers takes to load.
+Here the model is made from shapes alone, as it is for the checks of foreign
+folders, and each variable is created with the value that the file has for it.
+Only models whose layers have no parts are read so; Keras itself reads all others.
+"""
+
+import json
+import re
+
+import h5py
+import keras
+
+from zoo.graphs import deep_graphs
+from zoo.graphs import without_collection
+from zoo.safety import check_contents
+from zoo.safety import model_without_values
+
+
+def read_model(folder, known):
+    """The model of a folder in Keras's directory format, not compiled.
+
+    Args:
+        folder: The folder.
+        known: Whether the files are known to the byte; others are checked first.
+
+    Raises:
+        Refused: see `zoo.safety.check_contents`.
+        Exception: what Keras says of files that make no model.
+    """
+    with deep_graphs(), without_collection():
+        if known:
+            model = model_without_values(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        else:
+            model = check_contents(folder)
+        if _give_values(model, folder):
+            return model
+        return keras.saving.load_model(folder, compile=False, safe_mode=True)
+
+
+def _give_values(model, folder):
+    """Creates the variables of a model without values; whether the file has exactly its variables."""
+    if (folder / "assets").exists():  # vocabularies and the like
+        return False
+    stored = _stored(folder / "model.weights.h5")
+    if stored is None:
+        return False
+    # Here a layer's assignments go to the scope, for its variables do not exist yet.
+    with keras.StatelessScope(initialize_variables=False) as scope:
+        try:
+            for name, layer in _stored_names(model.layers):
+                layer.load_own_variables(stored.pop(name, {}))
+        except (KeyError, ValueError):  # Keras says what is wrong, in its own words
+            return False
+    values = [(variable, scope.get_current_value(variable)) for variable in model.variables]
+    if stored or any(value is None for _, value in values):
+        return False
+    for variable, value in values:
+        # Keras has no public name for it: what it calls with the initial value of any variable, on every backend.
+        variable._initialize(value)
+    if keras.backend.backend() == "torch":
+        for layer in model.layers:
+            layer.torch_params  # noqa: B018  on reading, the variables become parameters of the torch module
+    return True
+
+
+def _stored(path):
+    """What a weights file of Keras holds for each layer, `{layer: {place: array}}`; `None` if more than arrays."""
+    stored, strange = {}, []
+
+    def collect(name, item):
+        if isinstance(item, h5py.Dataset):
+            layer, _, place = name.rpartition("/vars/")
+            stored.setdefault(layer, {})[place] = item[()]
+            if item.dtype.kind == "V":  # bfloat16, which h5py does not know
+                strange.append(name)
+
+    with h5py.File(path, "r") as file:
+        if "layers" not in file:
+            return None
+        file["layers"].visititems(collect)
+    return None if strange else stored
+
+
+def _stored_names(layers):
+    """`(name in the weights file, layer)`: there a layer is called by its class and its number among its like."""
+    counts = {}
+    for layer in layers:
+        words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", type(layer).__name__))
+        name = re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
+        count = counts[name] = counts.get(name, -1) + 1
+        yield (f"{name}_{count}" if count else name), layer
