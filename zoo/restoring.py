@@ -62,8 +62,8 @@ def _give_values(model, folder):
         # Keras has no public name for it: what it calls with the initial value of any variable, on every backend.
         variable._initialize(value)
     if keras.backend.backend() == "torch":
-        for layer in model.layers:
-            layer.torch_params  # noqa: B018  on reading, the variables become parameters of the torch module
+        for part in (*model.layers, model):
+            part.torch_params  # noqa: B018  on reading, the variables become parameters of the torch module
     return True
 
 
