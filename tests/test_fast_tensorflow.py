@@ -15,7 +15,6 @@ import tensorflow as tf
 from training.fast_tensorflow import FusedBatchNormalization
 from training.fast_tensorflow import FusedMPELU
 from training.fast_tensorflow import accelerate
-from training.fast_tensorflow import quick_start
 
 
 @pytest.fixture
@@ -74,29 +73,6 @@ def test_same_training_step():
     for path, expected in statistics.items():
         # The change counts: the unbiased variance would be 0.8 % more at 128 values a channel.
         assert_close(fast_statistics[path] - before[path], expected - before[path], 1e-4, path)
-
-
-def graph_optimizer_is_off():
-    return tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
-
-
-def test_a_very_deep_network_does_the_same_step_without_the_graph_optimizer(monkeypatch):
-    model, x, upstream = example_model()
-    with quick_start(model):
-        assert not graph_optimizer_is_off()  # it is not deep
-    start = model.get_weights()
-    outputs, gradients, statistics = training_step(model, x, upstream)
-    model.set_weights(start)
-    monkeypatch.setattr("zoo.graphs.VERY_DEEP", 10)
-    with quick_start(model):
-        assert graph_optimizer_is_off()
-        quick_outputs, quick_gradients, quick_statistics = training_step(model, x, upstream)
-    assert not graph_optimizer_is_off()
-    assert_close(quick_outputs, outputs, 1e-5)
-    for path, expected in gradients.items():
-        assert_close(quick_gradients[path], expected, 1e-4, path)
-    for path, expected in statistics.items():
-        assert_close(quick_statistics[path], expected, 1e-4, path)
 
 
 def test_same_weights_paths_and_inference(tmp_path):

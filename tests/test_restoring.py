@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import graphs
 from zoo import pretrained
 from zoo.pretrained import BUNDLED
 from zoo.restoring import read_model
@@ -124,7 +123,7 @@ def test_a_single_batch_of_a_very_deep_model_runs_layer_by_layer(monkeypatch, ro
     model = with_trained_looks(nopre())
     x = np.random.default_rng(0).integers(0, 256, (rows, 32, 32, 3)).astype("uint8")
     wanted = model.predict(x, verbose=0)
-    monkeypatch.setattr(graphs, "VERY_DEEP", 10)
+    monkeypatch.setattr(pretrained, "VERY_DEEP", 10)
     monkeypatch.setattr(model, "predict_on_batch", refuse)
     outputs = pretrained.predict(model, x)
     assert isinstance(outputs, np.ndarray)

@@ -1,10 +1,8 @@
-"""Faster training on TensorFlow: two layers with the same mathematics and weights, and a faster start for deep graphs.
+"""Faster training on TensorFlow: two layers with the same mathematics and weights.
 
 Only the training loop uses them, on a clone of the model: what is saved and
 published are the stock layers.
 """
-
-import contextlib
 
 import keras
 import tensorflow as tf
@@ -12,7 +10,6 @@ import tensorflow as tf
 from keras_mpelu import MPELU
 from keras_mpelu.kernels import tensorflow as kernel
 from zoo.graphs import deep_graphs
-from zoo.graphs import is_very_deep
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -74,18 +71,3 @@ def accelerate(model):
         fast = keras.models.clone_model(model, clone_function=clone)
     fast.set_weights(model.get_weights())
     return fast
-
-
-@contextlib.contextmanager
-def quick_start(network):
-    """Lets a very deep network do without TensorFlow's graph optimizer, whose passes take longer than they save.
-
-    The option is of the whole process: it holds within the scope only.
-    """
-    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
-    if is_very_deep(network):
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})

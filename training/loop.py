@@ -135,7 +135,7 @@ def fit(
             print(f"{recipe.name} resumed at step {done} of {recipe.epochs * steps}", flush=True)
         keeper = Keeper(recipe, folder, model, done, kept, steps, deadline, quiet)
         keeper.save()  # also before the first step, so that there is always one to go back to
-        with _signals_stop(keeper), _quick_start(model.network):
+        with _signals_stop(keeper):
             _train_from(model, recipe, len(x), seed, steps, keeper, callbacks)
         if keeper.step < recipe.epochs * steps:
             raise Interrupted(f"{recipe.name} stopped at step {keeper.step} of {recipe.epochs * steps}; {folder}")
@@ -171,14 +171,6 @@ def _prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
     # Before the first step: inside the step function its variables cost a second trace.
     model.optimizer.build(model.trainable_variables)
     return model
-
-
-def _quick_start(network):
-    if keras.backend.backend() != "tensorflow":
-        return contextlib.nullcontext()
-    from training.fast_tensorflow import quick_start
-
-    return quick_start(network)
 
 
 def _train_from(model, recipe, count, seed, steps, keeper, callbacks):

@@ -8,12 +8,6 @@ import keras
 
 DEEPEST = 40_000  # frames; Keras takes about one per layer, and nopre-1001 has some 3,000 layers
 
-VERY_DEEP = 1000  # layers of Keras from which compiling costs minutes; nopre-1001 has 2,676, ResNet-164 some 440
-
-
-def is_very_deep(model):
-    return len(model.layers) >= VERY_DEEP
-
 
 @contextlib.contextmanager
 def deep_graphs():

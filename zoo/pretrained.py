@@ -26,7 +26,6 @@ from zoo.deploy import deploy as deployed
 from zoo.details import check_details
 from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
-from zoo.graphs import is_very_deep
 from zoo.graphs import without_collection
 from zoo.hub import NEEDED
 from zoo.hub import SCHEME
@@ -48,6 +47,7 @@ from zoo.safety import Refused
 BUNDLED = pathlib.Path(__file__).with_name("weights")
 # Best of five on the validation splits of `python -m training benchmark finetuning` (results/finetuning.csv).
 FINETUNING_RATE = 1e-3
+VERY_DEEP = 1000  # layers of Keras; nopre-1001 has 2,676, ResNet-164 some 440
 OWN = "the model's own"  # default of classifier_activation
 
 
@@ -515,7 +515,7 @@ def predict(model, inputs, batch_size=256, progress=False):
     very deep network is not compiled for a single batch: that takes longer
     than to run it layer by layer.
     """
-    if len(inputs) <= batch_size and is_very_deep(model):
+    if len(inputs) <= batch_size and len(model.layers) >= VERY_DEEP:
         return _layer_by_layer(model, inputs)
     batch_size = model.inputs[0].shape[0] or min(batch_size, len(inputs))
     bar = keras.utils.Progbar(len(inputs), unit_name="row") if progress else None
