@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -330,6 +331,9 @@ def test_a_missing_backend_is_one_clear_line(tmp_path):
     assert result.stderr.strip().splitlines()[-1].startswith("error: ") and "KERAS_BACKEND" in result.stderr
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="a minute of compiling; TensorFlow and PyTorch do the same"
+)
 def test_the_demo_measures_and_draws(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("zoo.demo.EPOCHS", 2)
     monkeypatch.setattr("zoo.demo._cifar100", lambda: None)

@@ -69,6 +69,8 @@ def test_golden_outputs(name):
 def test_the_card_gives_what_evaluate_measures(name, request):
     details = json.loads((find_folder(name)[0] / "recipe.json").read_text())
     results = details["results"]
+    if keras.backend.backend() != "tensorflow" and name not in SAMPLE:
+        pytest.skip("the golden outputs stand for the other backends")
     given = [] if results["dataset"] in datasets.BUNDLED else [request.getfixturevalue("data_dir")]
     dataset = zoo.load_dataset(results["dataset"], *given)
     assert dataset.sha256 == details["data"]["sha256"]
