@@ -61,8 +61,9 @@ def test_golden_outputs(name):
     golden = np.load(find_folder(name)[0] / "golden.npz")
     outputs = zoo.load_model(name).predict(golden["inputs"], verbose=0)
     np.testing.assert_allclose(outputs, golden["outputs"], atol=1e-4)
-    # They depend on the input: in logarithms, for a network may be all but certain of one class.
-    assert np.ptp(np.log(golden["outputs"] + 1e-30), axis=0).max() > 0.01
+    if ".uci-" in name:  # a network that may be all but certain of one class: in logarithms
+        golden = {"outputs": np.log(golden["outputs"] + 1e-30)}
+    assert np.ptp(golden["outputs"], axis=0).max() > 0.01  # they depend on the input
 
 
 @pytest.mark.parametrize("name", BUNDLED_MODELS)

@@ -13,6 +13,7 @@ from training import uci as grid
 from training import uci_classical
 from training import uci_ensemble
 from training import uci_report
+from zoo import snn
 from zoo import uci
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "uci"
@@ -143,7 +144,7 @@ def test_report(made_up):
     assert "| BatchNorm | 0.7000 | 2.00 | 0.079 | 0.16 | 2/0/0 |" in text
     assert "SNN over 3 sound tasks and the seeds 0: mean accuracy 0.7333 (one seed: no spread)" in text
     assert "on 1 of these tasks" in text and "| forest | 0.8500 | 2.00 |" in text
-    assert "trained on the training and the validation rows; the single network on the training rows" in text
+    assert "trained on the training and the validation rows; the single network on the training rows alone" in text
     assert "one-sided (that SNN is not better, as in the paper)" in text
     with open(path.with_name("tasks.csv"), newline="") as file:
         rows = list(csv.DictReader(file))
@@ -162,6 +163,12 @@ def test_report_without_runs(made_up):
     (made_up / "uci" / "runs.csv").unlink()
     with pytest.raises(FileNotFoundError, match="benchmark uci makes it"):
         uci_report.report(made_up)
+
+
+def test_the_papers_figures_of_the_pretrained_networks_are_table_a11():
+    for name, figure in snn.PAPER.items():
+        assert figure == f"{column(PAPER.of([name.partition('.uci-')[2]]), 'SNN')[0]:.4f}", name
+    assert len(snn.PAPER) == sum(".uci-" in name for name in snn.WEIGHTS) >= 30
 
 
 def test_report_with_seeds_and_ensembles(made_up):

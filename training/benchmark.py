@@ -382,30 +382,22 @@ def compiled_step(model, images, way):
 
 def signal(out, nets=signals.NETS):
     """Second moments of signals and gradients through deep networks, and the picture of them."""
-    path = _write(pathlib.Path(out) / "signal.csv", list(signals.jobs(nets)))
-    print(signals.draw(path))
-    return path
+    return _write(pathlib.Path(out) / "signal.csv", list(signals.jobs(nets)), signals.draw)
 
 
 def robustness(out):
     """Training loss of self-normalizing networks and of batch norm by depth, and the picture of them."""
-    path = _write(pathlib.Path(out) / "robustness.csv", list(robust.jobs()))
-    print(robust.draw(path))
-    return path
+    return _write(pathlib.Path(out) / "robustness.csv", list(robust.jobs()), robust.draw)
 
 
 def plain(out):
     """Training loss of plain networks of 15 to 52 layers by activation and initialisation, and the picture of it."""
-    path = _write(pathlib.Path(out) / "plain.csv", list(plain_depth.jobs()))
-    print(plain_depth.draw(path))
-    return path
+    return _write(pathlib.Path(out) / "plain.csv", list(plain_depth.jobs()), plain_depth.draw)
 
 
 def alpha_beta(out):
     """Alpha and beta of the trained networks by depth, and the picture of them."""
-    path = _write(pathlib.Path(out) / "learned.csv", list(learned.jobs()))
-    print(learned.draw(path))
-    return path
+    return _write(pathlib.Path(out) / "learned.csv", list(learned.jobs()), learned.draw)
 
 
 def activation(out):
@@ -428,9 +420,7 @@ def deep(out):
 
 def scaling(out):
     """Seconds and memory of a training step against depth and batch, and the picture of them."""
-    path = _write(_of_backend(out, "scaling"), list(speed.scaling_jobs()))
-    print(speed.draw_scaling(path))
-    return path
+    return _write(_of_backend(out, "scaling"), list(speed.scaling_jobs()), speed.draw_scaling)
 
 
 def memory(out):
@@ -450,10 +440,10 @@ def _of_backend(out, name):
     return pathlib.Path(out) / f"{name}_{keras.backend.backend()}.csv"
 
 
-def _write(path, jobs):
+def _write(path, jobs, draw=None):
     """Runs the jobs, each a key and a function, and writes a row (or a list of them) as each ends.
 
-    A job of which the file has a row is not run again.
+    A job of which the file has a row is not run again. `draw` makes the picture of the file at the end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     conditions = {"backend": keras.backend.backend(), "keras": keras.__version__}
@@ -472,6 +462,8 @@ def _write(path, jobs):
                 writer.writeheader()
             writer.writerows(rows)
         print(f"{number} of {len(jobs)}: {rows[-1]}", flush=True)
+    if draw:
+        print(draw(path))
     return path
 
 

@@ -281,10 +281,7 @@ def train(job, slice_, data_dir=None):
     settings = slice_.settings
     rates = settings["learning_rates"]
     members, tables = members_of(job, settings, data_dir)
-    program = program_of(job.network, settings["width"], job.shape)
-    stack = Stack(program, members, job.batch_size, settings["rows_per_period"], settings["window"])
-    for _ in range(settings["periods"]):
-        stack.advance()
+    stack = trained_stack(program_of(job.network, settings["width"], job.shape), members, job.batch_size, settings)
     results = stack.results()
     accuracy = stack.test(tables)[1]
     seconds = (time.monotonic() - started) / len(members)
@@ -316,17 +313,31 @@ def train(job, slice_, data_dir=None):
     return rows
 
 
+def trained_stack(program, members, batch_size, settings):
+    """The members at the end of the slice's periods."""
+    stack = Stack(program, members, batch_size, settings["rows_per_period"], settings["window"])
+    for _ in range(settings["periods"]):
+        stack.advance()
+    return stack
+
+
 def members_of(job, settings, data_dir=None):
     """The members of a stack, and the test rows of each."""
     members, tables = [], []
     for task in job.tasks:
         data = load_dataset(f"uci/{task}", data_dir)
         split = data.split(settings["column"])
-        held = curve_rows(split.x_validation, split.y_validation, settings["validation_rows"])
         for rate in settings["learning_rates"]:
-            members.append(Member(split.x_train, split.y_train, *held, len(data.class_counts), rate, job.seed))
+            members.append(member_of(data, settings, rate, job.seed))
             tables.append((split.x_test, split.y_test))
     return members, tables
+
+
+def member_of(data, settings, rate, seed):
+    """A network on the training rows of the slice's column of a task, stopped by its validation rows."""
+    split = data.split(settings["column"])
+    held = curve_rows(split.x_validation, split.y_validation, settings["validation_rows"])
+    return Member(split.x_train, split.y_train, *held, len(data.class_counts), rate, seed)
 
 
 def curve_rows(x, y, most):

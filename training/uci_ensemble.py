@@ -21,14 +21,12 @@ import numpy as np
 
 from training import uci as grid
 from training.stacked import Member
-from training.stacked import Stack
 from zoo import uci
 from zoo.datasets import load_dataset
 
 METHOD = "SNN"
 FOLDS = 5  # and members of an ensemble
 SEED, ENSEMBLE, FULL = "another seed", "ensemble", "full passes"
-NETWORKS_IN_STACK = {16: 32, 32: 16}  # by batch size, as many as in the grid
 FIELDS = (
     "slice kind task seed arch depth dropout learning_rate batch_size members members_accuracy held_accuracy test_rows "
     "test_right test_accuracy seconds keras"
@@ -98,7 +96,7 @@ def plan(rows, slice_):
     for (shape, batch_size, depth, dropout), group in itertools.groupby(by_size, key=kind):
         group = list(group)
         network = {"arch": rows[group[0]]["arch"], "depth": depth, "dropout": dropout}
-        room = NETWORKS_IN_STACK[batch_size]
+        room = grid.TASKS_IN_STACK[batch_size] * len(settings["learning_rates"])  # networks, as many as in the grid
         for what, seeds, tasks, size in (
             (SEED, tuple(others), group, room // max(1, len(others))),
             (ENSEMBLE, (first,), [task for task in group if task not in large], room // FOLDS),
@@ -144,9 +142,8 @@ def train(stack, slice_, data_dir=None):
     members = [member for task, rate in stack.rates.items() for member in members_of(data[task], stack, rate, settings)]
     each = len(members) // len(stack.rates)
     program = grid.program_of(stack.network, settings["width"], stack.shape)
-    training = Stack(program, members, stack.batch_size, rows_per_period(stack, settings), settings["window"])
-    for _ in range(settings["periods"]):
-        training.advance()
+    settings = settings | {"rows_per_period": rows_per_period(stack, settings)}
+    training = grid.trained_stack(program, members, stack.batch_size, settings)
     held = [result.accuracy for result in training.results()]
     probabilities = training.probabilities([data[task].x_test for task in stack.rates for _ in range(each)])
     seconds = (time.monotonic() - started) / len(stack.rates)
@@ -185,11 +182,9 @@ def train(stack, slice_, data_dir=None):
 
 def members_of(data, stack, rate, settings):
     """The members for a task: one for each seed on the rows of the grid, or one for each fold of all but the test."""
-    classes = len(data.class_counts)
     if stack.kind != ENSEMBLE:
-        split = data.split(settings["column"])
-        held = grid.curve_rows(split.x_validation, split.y_validation, settings["validation_rows"])
-        return [Member(split.x_train, split.y_train, *held, classes, rate, seed) for seed in stack.seeds]
+        return [grid.member_of(data, settings, rate, seed) for seed in stack.seeds]
+    classes = len(data.class_counts)
     fold = stratified_folds(data.y_train, FOLDS, stack.seeds[0])
     members = []
     for number in range(FOLDS):

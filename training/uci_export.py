@@ -17,7 +17,6 @@ from training.card import safetensors_bytes
 from training.curves import curves_png
 from training.run import hardware
 from training.run import versions
-from training.stacked import Stack
 from training.stacked import Trained
 from training.uci_ensemble import FULL
 from zoo import uci
@@ -211,13 +210,11 @@ def _notes(best, row, goal, settings, validation_rows):
 
 def candidates(task, row, goal, settings, data_dir=None):
     """Trains networks for a task until one reaches the goal on the validation rows, the smallest first."""
-    shape, seed, rate = grid.shape_of(task), int(row["seed"]), float(row["learning_rate"])
+    shape = grid.shape_of(task)
     networks = [one for one in settings["methods"][METHOD] if one.get("dropout", 0.0) == float(row["dropout"])]
     widths = [*(width for width in WIDTHS if width < settings["width"]), settings["width"]]
-    members, _ = grid.members_of(
-        grid.Job(METHOD, {}, (task,), seed, shape, int(row["batch_size"]), 0.0), settings, data_dir
-    )
-    member = next(one for one in members if one.learning_rate == rate)
+    data = load_dataset(f"uci/{task}", data_dir)
+    member = grid.member_of(data, settings, float(row["learning_rate"]), int(row["seed"]))
     sizes = []
     for network, width in itertools.product(networks, widths):
         program = grid.program_of(network, width, shape)
@@ -227,9 +224,7 @@ def candidates(task, row, goal, settings, data_dir=None):
     for parameters, network, width, program in sorted(sizes, key=lambda size: size[0]):
         if parameters > MOST_PARAMETERS:
             break
-        stack = Stack(program, [member], int(row["batch_size"]), settings["rows_per_period"], settings["window"])
-        for _ in range(settings["periods"]):
-            stack.advance()
+        stack = grid.trained_stack(program, [member], int(row["batch_size"]), settings)
         tried.append(Candidate(network, width, stack.results()[0], parameters))
         if tried[-1].trained.accuracy >= goal - ROUNDING:
             break
