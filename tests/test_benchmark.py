@@ -167,10 +167,10 @@ def test_inference_in_small(tmp_path, monkeypatch):
 def test_learned_parameters_by_depth(tmp_path):
     path = benchmark.alpha_beta(tmp_path)
     with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["model"] == "mpelu_resnet20.cifar100"]
+        rows = [row for row in csv.DictReader(file) if row["model"] == "mpelu_resnet20.cifar100-nodecay"]
     assert [int(row["channels"]) for row in rows] == [16] * 7 + [32] * 6 + [64] * 6  # the stem and two for each unit
     # Against the file of the weights, in which names come from the layers.
-    weights = safetensors.numpy.load_file(find_folder("mpelu_resnet20.cifar100")[0] / "model.safetensors")
+    weights = safetensors.numpy.load_file(find_folder("mpelu_resnet20.cifar100-nodecay")[0] / "model.safetensors")
     for row in rows[::6]:
         alpha, beta = (weights[f"{row['name']}/{name}"].ravel() for name in ("alpha", "beta"))
         assert float(row["alpha, median"]) == pytest.approx(np.median(alpha), abs=1e-4)

@@ -337,6 +337,7 @@ def test_a_missing_backend_is_one_clear_line(tmp_path):
 def test_the_demo_measures_and_draws(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("zoo.demo.EPOCHS", 2)
     monkeypatch.setattr("zoo.demo._cifar100", lambda: None)
+    monkeypatch.delenv("ZOO_DATA_DIR", raising=False)  # a fresh user has no data and no network
     assert zoo_command("demo", "--out", tmp_path / "picture.png") == 0
     printed = capsys.readouterr().out
     assert "fine-tune" in printed and "snn_mlp4.digits" in printed
