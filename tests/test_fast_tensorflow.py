@@ -13,8 +13,10 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow as tf
 
 from training.fast_tensorflow import FusedBatchNormalization
+from training.fast_tensorflow import FusedCoupledSGD
 from training.fast_tensorflow import FusedMPELU
 from training.fast_tensorflow import accelerate
+from training.optimizer import CoupledSGD
 
 
 @pytest.fixture
@@ -164,3 +166,34 @@ def test_other_axes_keep_the_stock_layer():
     inputs = keras.Input((4, 6))
     model = keras.Model(inputs, MPELU(axis=None)(MPELU(axis=1)(inputs)))
     assert not any(isinstance(layer, FusedMPELU) for layer in accelerate(model).layers)
+
+
+@pytest.mark.parametrize(
+    "momentum, nesterov, l2", [(0.9, True, 0.02), (0.5, False, 0.02), (0.9, True, 0.0), (0.0, False, 0.1)]
+)
+def test_the_same_optimizer(momentum, nesterov, l2):
+    rng = np.random.default_rng(0)
+    start = [rng.standard_normal(shape).astype("float32") for shape in ((3, 4), (4,), (4,))]
+    gradients = [[tf.constant(np.sin(step + 3 * value)) for value in start] for step in range(5)]
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([1, 3], [0.1, 0.03, 0.01])
+    found = []
+    for kind in (CoupledSGD, FusedCoupledSGD):
+        layer = keras.layers.Layer(name="layer")
+        variables = [
+            layer.add_weight(name=name, shape=value.shape, initializer=lambda shape, dtype, value=value: value)
+            for name, value in zip(("kernel", "alpha", "bias"), start, strict=True)
+        ]
+        multipliers = ((r"/alpha$", 5.0, 10.0), (r"/bias$", 2.0, 0.0))
+        optimizer = kind(schedule, momentum, nesterov, l2=l2, multipliers=multipliers)
+        optimizer.build(variables)
+        step = _compiled(optimizer, variables)
+        for given in gradients:
+            step(given)
+        found.append([variable.numpy() for variable in variables])
+    for stock, fused, before in zip(*found, start, strict=True):
+        assert np.abs(stock - before).max() > 0.1
+        np.testing.assert_allclose(fused, stock, rtol=1e-5, atol=1e-6)
+
+
+def _compiled(optimizer, variables):  # a default or bound argument would become an input of the graph
+    return tf.function(lambda gradients: optimizer.apply(gradients, variables))

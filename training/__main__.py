@@ -14,9 +14,11 @@ BENCHMARKS = (
     "throughput",
     "loading",
     "inference",
+    "training",
     "signal",
     "robustness",
     "plain",
+    "modern",
     "learned",
     "activation",
     "startup",
@@ -194,16 +196,17 @@ def _benchmark(args):
     if strange := [name for name in given if name not in taken]:
         takers = ", ".join(what for what, taken in UCI_BENCHMARKS.items() if strange[0] in taken)
         raise ValueError(f"--{strange[0].replace('_', '-')} belongs to {takers}, not to {args.what}")
-    if args.what in BENCHMARKS:
-        from training import benchmark
-
-        print(benchmark.BENCHMARKS[args.what](args.out))
-        return
     from training.loop import Interrupted
     from training.queue import TEMPFAIL
 
+    if args.what in BENCHMARKS:
+        from training.benchmark import BENCHMARKS as measures
+
+        measure = measures[args.what]
+    else:
+        measure = _uci_benchmark(args.what)
     try:
-        print(_uci_benchmark(args.what)(args.out, **given))
+        print(measure(args.out, **given))
     except Interrupted as reason:
         print(f"{reason}; the same command goes on from there", file=sys.stderr)
         raise SystemExit(TEMPFAIL) from None

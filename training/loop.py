@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import signal
@@ -19,14 +20,17 @@ from training.optimizer import CoupledSGD
 from training.recipes import decisive
 from training.training_model import TrainingModel
 from zoo.datasets import sha256_of
+from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
 from zoo.registry import create_model
 
 # Counts up whenever a change makes the same recipe and seed give other weights: an older run is then not resumed.
-ENGINE = 3
+ENGINE = 4
 CHECKPOINT_SECONDS = 30
 CHECK_STEPS = 50  # after so many, or two seconds, the host waits for the device: to see a NaN, and to keep time
 LINE_SECONDS = 60  # within an epoch
+FORGOTTEN = 1e-4  # of the statistics that are replaced, this is left
+DEEP_UNITS = 100  # from so many, units that are alike share a function on TensorFlow
 
 
 class Interrupted(Exception):
@@ -36,8 +40,8 @@ class Interrupted(Exception):
 class Fitted(typing.NamedTuple):
     """What `fit` returns: the float32 model with logits, its history, and the moving average of its weights.
 
-    `average` lists the values of `model.trainable_variables`; `None` if the
-    recipe has no average. `alpha_beta` holds the mean alpha and beta of every
+    `average` lists the values of `model.weights`; `None` if the recipe has no
+    average. `alpha_beta` holds the mean alpha and beta of every
     MPELU layer after every epoch, (epochs, layers, 2).
     """
 
@@ -124,7 +128,11 @@ def fit(
         keras.utils.set_random_seed(seed)
         plain = build(recipe, num_classes, **arguments)  # what is returned lives on one device
         held.enter_context(distribution(found))
-        model = _prepare(recipe, plain, x, y, num_classes, seed, steps, arguments)
+        model = prepare(recipe, plain, x, y, num_classes, seed, steps, arguments)
+        if model.forward:
+            from training.unit_functions import one_function_for_all_calls
+
+            held.enter_context(one_function_for_all_calls())
         done, kept = _restore(model, folder)
         if done > recipe.epochs * steps:
             raise ValueError(
@@ -140,25 +148,26 @@ def fit(
         if keeper.step < recipe.epochs * steps:
             raise Interrupted(f"{recipe.name} stopped at step {keeper.step} of {recipe.epochs * steps}; {folder}")
         plain.set_weights(model.network.get_weights())
-        return Fitted(plain, keeper.history, _average(model), np.array(keeper.alpha_beta))
+        batches = functools.partial(row_batches, recipe, len(x), seed, steps, recipe.epochs * steps)
+        average = _average(model, _on_devices(batches, recipe.batch_size))
+        return Fitted(plain, keeper.history, average, np.array(keeper.alpha_beta))
 
 
-def _prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
+def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
     """What is trained; it starts from the weights of the plain model."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.dtype)
     try:
         network = build(recipe, num_classes, **arguments)
+        optimizer, forward = CoupledSGD, None
         if keras.backend.backend() == "tensorflow":
-            from training.fast_tensorflow import accelerate
-
-            network = accelerate(network)
+            network, optimizer, forward = _faster(network)
     finally:
         keras.config.set_dtype_policy(policy)
     network.set_weights(plain.get_weights())
-    model = TrainingModel(network, recipe, x, y, num_classes, seed)
+    model = TrainingModel(network, recipe, x, y, num_classes, seed, forward)
     model.compile(
-        optimizer=CoupledSGD(
+        optimizer=optimizer(
             learning_rate_schedule(recipe, steps),
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
@@ -171,6 +180,21 @@ def _prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
     # Before the first step: inside the step function its variables cost a second trace.
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _faster(network):
+    """On TensorFlow: the network with faster layers, an optimizer, and the pass of a deep network (or None)."""
+    from training import fast_tensorflow
+    from training import mirrored_tensorflow
+    from training import unit_functions
+
+    network = fast_tensorflow.accelerate(network)
+    if mirrored_tensorflow.is_distributed():
+        return network, CoupledSGD, None
+    deep = len(unit_functions.units(network)) >= DEEP_UNITS
+    with deep_graphs():
+        forward = unit_functions.with_shared_units(network) if deep else None
+    return network, fast_tensorflow.FusedCoupledSGD, forward
 
 
 def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
@@ -388,18 +412,26 @@ def _separate_seeds(state):
             mirrored_tensorflow.separate_seeds(state.values())
 
 
-def _average(model):
-    """The moving averages of the weights, in the order of the network's trainable variables.
+def _average(model, batches):
+    """The moving averages of the weights, in the order of the network's weights.
 
-    Batch norm's moving statistics are averages already and stay those of the last weights.
+    Batch norm's moving statistics are those of other weights, the last ones; they are taken anew from training batches
+    that the averaged weights see, as `torch.optim.swa_utils.update_bn` does.
     """
     if not model.optimizer.use_ema:
         return None
-    weights = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
-    model.optimizer.write_average(model.trainable_variables)
-    average = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
-    for variable, value in zip(model.trainable_variables, weights, strict=True):
-        variable.assign(value)
+    network, optimizer = model.network, model.optimizer
+    last = network.get_weights()
+    optimizer.write_average(model.trainable_variables)
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if norms:
+        slowest = max(layer.momentum for layer in norms)
+        steps = math.ceil(math.log(FORGOTTEN) / math.log(slowest)) if slowest else 1
+        model.compile(optimizer=keras.optimizers.SGD(0.0))  # of a step only the statistics remain
+        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+        model.optimizer = optimizer
+    average = network.get_weights()
+    network.set_weights(last)
     return average
 
 

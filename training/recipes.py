@@ -236,6 +236,16 @@ def _dagger(name):
     return dataclasses.replace(_paper(name), epochs=300, batch_size=64, rates=((149, 0.01), (224, 0.001)), notes=notes)
 
 
+# What makes the modern recipe, beside its moving average; `python -m training benchmark modern` tries each.
+MODERN = {
+    "label_smoothing": 0.1,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "erase": 8,
+    "stochastic_depth": 0.1,
+}
+
+
 def _modern(name, paper):
     """Made to win rather than to reproduce: cosine, label smoothing, mixup or CutMix, erasing, a moving average.
 

@@ -181,7 +181,7 @@ def train(
         if missing:
             continue
         if recipe.publish == "average":
-            _put(fitted.model, fitted.average)
+            fitted.model.set_weights(fitted.average)
         logits, figures = _test_once(fitted.model, dataset, folder)
         runs.append((fitted, logits, figures))
     if validation is not None:
@@ -342,7 +342,7 @@ def _validated(fitted, dataset):
         if kind == "average":
             if weights is None:
                 continue
-            _put(fitted.model, weights)
+            fitted.model.set_weights(weights)
         logits = predict(fitted.model, dataset.x_test)
         figures[kind] = metrics(log_probabilities(logits, are_probabilities=False), dataset.y_test)
         print(f"{kind} weights: validation top-1 {100 * figures[kind]['top1']:.2f} %", flush=True)
@@ -357,11 +357,6 @@ def better_weights(runs):
     choice = max(means, key=means.get)
     print(f"the better weights on the validation rows: {choice} (--publish {choice})", flush=True)
     return choice
-
-
-def _put(model, values):
-    for variable, value in zip(model.trainable_variables, values, strict=True):
-        variable.assign(value)
 
 
 def builder_arguments(dataset):

@@ -1,0 +1,51 @@
+"""Which parts of the modern recipe help, on rows held out of the training set."""
+
+import dataclasses
+import functools
+import pathlib
+
+from training import checkpoints
+from training.recipes import MODERN
+from training.recipes import get_recipe
+from training.run import hardware
+from training.run import train
+
+BASE = "mpelu_resnet20.cifar100-nodecay"
+EPOCHS, HELD_OUT = 15, 0.1
+RUNS = pathlib.Path("runs/modern")
+
+
+def variants():
+    """Name -> recipe: the base, each part of the modern recipe beside a moving average, and all of them."""
+    parts = {part: {part: value} for part, value in MODERN.items()}
+    parts["mixup and cutmix"] = {**parts.pop("mixup"), **parts.pop("cutmix")}  # each batch gets one of the two
+    changes = {**parts, "all": MODERN}
+    base = get_recipe(BASE)
+    return {"base": base, **{name: _changed(base, fields) for name, fields in changes.items()}}
+
+
+def _changed(base, fields):
+    options = {"stochastic_depth"} & set(fields)  # of the builder
+    overrides = {**base.overrides, **{name: fields[name] for name in options}}
+    own = {name: value for name, value in fields.items() if name not in options}
+    return dataclasses.replace(base, average=0.999, overrides=overrides, **own)
+
+
+def jobs():
+    """`(key, function that measures)` for each variant."""
+    for name, recipe in variants().items():
+        key = {"variant": name, "recipe": BASE, "epochs": EPOCHS, "seed": recipe.seeds[0]}
+        yield key, functools.partial(held_out_figures, name, recipe)
+
+
+def held_out_figures(name, recipe):
+    """Trains, or goes on, and gives the figures on the held-out rows; no test row is read."""
+    made = train(recipe, out=RUNS / name.replace(" ", "-"), epochs=EPOCHS, validation=HELD_OUT)
+    facts = checkpoints.read_json(made)
+    (found,) = facts["runs"]
+    figures = {
+        f"{figure}, {kind}": f"{found[kind][figure]:.4f}" if kind in found else ""
+        for kind in ("last", "average")
+        for figure in ("top1", "loss")
+    }
+    return {**figures, "held-out rows": facts["rows"], "hardware": hardware()}
