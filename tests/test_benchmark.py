@@ -13,6 +13,7 @@ import zoo
 from training import benchmark
 from training import ceilings
 from training import get_recipe
+from training import modern
 from training import plain_depth
 from training import robustness
 from training import speed
@@ -206,3 +207,44 @@ def test_scaling_by_depth(tmp_path, monkeypatch):
     depths = ["20", "56", "110", "164"]
     assert sorted(rows) == sorted([(depth, batch) for depth in depths for batch in (16, 64)] + [("1001", 16)])
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_variants_of_the_modern_recipe():
+    variants = modern.variants()
+    base = dataclasses.asdict(variants.pop("base"))
+    assert variants.pop("l2 on alpha and beta").multipliers != base["multipliers"]
+    changed = {}
+    for name, recipe in variants.items():
+        fields = dataclasses.asdict(recipe)
+        changed[name] = {field for field, value in fields.items() if value != base[field]} - {"average"}
+        assert fields["average"] and fields["name"] == base["name"]
+    assert changed.pop("all") == set.union(*changed.values())
+    assert changed == {
+        "label_smoothing": {"label_smoothing"},
+        "erase": {"erase"},
+        "stochastic_depth": {"overrides"},
+        "mixup and cutmix": {"mixup", "cutmix"},
+    }
+
+
+def test_a_variant_in_small(tmp_path, monkeypatch):
+    """A run on held-out rows of digits goes into the table, without any of the test rows."""
+    monkeypatch.setattr(modern, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(modern, "EPOCHS", 2)
+    recipe = dataclasses.replace(get_recipe("snn_mlp2.digits"), average=0.9)
+    figures = modern.held_out_figures("mixup and cutmix", recipe)
+    assert figures["held-out rows"] in range(125, 150)  # a tenth of digits' training rows
+    assert 0.3 < float(figures["top1, last"]) <= 1 and 0.3 < float(figures["top1, average"]) <= 1
+    assert not list(tmp_path.rglob("test-*.npz"))
+    assert (tmp_path / "runs/mixup-and-cutmix/snn_mlp2.digits/validation-0.1/validation.json").exists()
+
+
+@pytest.mark.slow
+def test_training_speed_in_small(tmp_path):
+    pytest.importorskip("pytorchcv")
+    with open(benchmark.training(tmp_path, ["relu_resnet20"], batch=8, turns=2), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["dtype"] for row in rows] == ["float32", "mixed_bfloat16"]
+    for row in rows:
+        ratio = float(row["images/s"]) / float(row["peer images/s"])
+        assert float(row["ours / pytorchcv"]) == pytest.approx(ratio, rel=0.02, abs=0.01)

@@ -36,7 +36,12 @@ TINY = Recipe(
 )
 # Everything that draws random numbers, on a network with batch norm and MPELU.
 IMAGES = dataclasses.replace(
-    get_recipe("mpelu_resnet20.cifar100-modern"), epochs=2, batch_size=8, warmup_epochs=0, overrides={"depth": 8}
+    get_recipe("mpelu_nopre_resnet164.cifar100-modern"),
+    name="mpelu_resnet20.cifar100",
+    epochs=2,
+    batch_size=8,
+    warmup_epochs=0,
+    overrides={"depth": 8, "stochastic_depth": 0.1},
 )
 
 

@@ -33,11 +33,13 @@ def test_every_network_has_a_recipe_whose_settings_its_builder_takes():
             assert recipe.notes
         if family != "snn":
             modern = get_recipe(f"{default.name.partition('-')[0]}-modern")
-            assert (modern.schedule, modern.rates) == ("cosine", ()) and modern.average and modern.label_smoothing
-            assert modern.cutmix and modern.mixup and modern.erase
-            assert ("stochastic_depth" in modern.overrides) == (
-                "stochastic_depth" in inspect.signature(builder).parameters
-            )
+            assert (modern.schedule, modern.rates) == ("cosine", ()) and modern.average
+            # What did not help the small networks on held-out rows is not in their recipe.
+            large = family not in ("resnet", "elu_resnet")
+            for part in ("label_smoothing", "cutmix", "mixup", "erase"):
+                assert bool(getattr(modern, part)) == large, part
+            residual = "stochastic_depth" in inspect.signature(builder).parameters
+            assert ("stochastic_depth" in modern.overrides) == (large and residual)
         else:
             assert {f"{arch}.uci-adult", f"{arch}.wine"} <= set(_recipes())
 
@@ -123,7 +125,7 @@ def test_a_folder_of_images_of_ones_own(tmp_path):
     recipe = dataclasses.replace(
         get_recipe("relu_resnet20.cifar10-modern"), epochs=1, batch_size=8, warmup_epochs=0, dtype="float32"
     )
-    recipe = dataclasses.replace(recipe, overrides={**recipe.overrides, "depth": 8})
+    recipe = dataclasses.replace(recipe, overrides={**recipe.overrides, "depth": 8, "stochastic_depth": 0.1})
     weights = run.train(recipe, data=tmp_path / "pets", out=tmp_path / "runs", publish="average")
     assert weights.name == "relu_resnet20.own_pets-modern"
     details = json.loads((weights / "recipe.json").read_text())

@@ -16,12 +16,17 @@ RUNS = pathlib.Path("runs/modern")
 
 
 def variants():
-    """Name -> recipe: the base, each part of the modern recipe beside a moving average, and all of them."""
+    """Name -> recipe: the base, with L2 on alpha and beta, and with parts of the modern recipe and a moving average."""
     parts = {part: {part: value} for part, value in MODERN.items()}
     parts["mixup and cutmix"] = {**parts.pop("mixup"), **parts.pop("cutmix")}  # each batch gets one of the two
     changes = {**parts, "all": MODERN}
     base = get_recipe(BASE)
-    return {"base": base, **{name: _changed(base, fields) for name, fields in changes.items()}}
+    decayed = get_recipe(BASE.removesuffix("-nodecay"))
+    return {
+        "base": base,
+        "l2 on alpha and beta": decayed,
+        **{name: _changed(base, fields) for name, fields in changes.items()},
+    }
 
 
 def _changed(base, fields):
@@ -34,7 +39,7 @@ def _changed(base, fields):
 def jobs():
     """`(key, function that measures)` for each variant."""
     for name, recipe in variants().items():
-        key = {"variant": name, "recipe": BASE, "epochs": EPOCHS, "seed": recipe.seeds[0]}
+        key = {"variant": name, "recipe": recipe.name, "epochs": EPOCHS, "seed": recipe.seeds[0]}
         yield key, functools.partial(held_out_figures, name, recipe)
 
 
