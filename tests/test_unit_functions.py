@@ -1,5 +1,8 @@
 """Units that share a function against the network layer by layer."""
 
+import dataclasses
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -11,9 +14,14 @@ if keras.backend.backend() != "tensorflow":
 
 import tensorflow as tf
 
+from training import get_recipe
+from training import loop
+from training import unit_functions
 from training.fast_tensorflow import accelerate
 from training.unit_functions import one_function_for_all_calls
 from training.unit_functions import with_shared_units
+
+function = unit_functions._function
 
 
 def step(network, forward, x, upstream):
@@ -60,3 +68,52 @@ def test_the_same_step(arch, depth, kinds):
     calls = [node.attr["f"].func.name for node in actual[3].graph.as_graph_def().node if "Partitioned" in node.op]
     forward = [name for name in calls if "forward_function" in name]
     assert (len(forward), len(set(forward))) == (12, kinds)
+
+
+def test_units_with_little_in_common_are_left_alone():
+    """Stochastic depth drops each unit at another rate; a function each would be no gain."""
+    options = {"depth": 38, "num_classes": 5, "input_shape": (8, 8, 3)}
+    assert with_shared_units(create_model("mpelu_nopre_resnet164", **options))
+    assert with_shared_units(create_model("mpelu_nopre_resnet164", stochastic_depth=0.1, **options)) is None
+
+
+def test_units_that_are_no_chain_are_left_alone():
+    inputs = keras.Input((4, 4, 2))
+    x = inputs
+    for number in range(1, 7):
+        branch = keras.layers.Conv2D(2, 1, name=f"stage1_unit{number}_conv1")(x)
+        x = keras.layers.Add(name=f"stage1_unit{number}_add")([branch, inputs])  # reaches past the unit before
+    assert with_shared_units(keras.Model(inputs, x)) is None
+
+
+class StopAt(keras.callbacks.Callback):
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.step -= 1
+        if self.step == 0:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_in_the_training_loop(tmp_path, monkeypatch):
+    """The same weights as layer by layer, and exact resume."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (24, 32, 32, 3), "uint8"), rng.integers(0, 10, 24)
+    recipe = dataclasses.replace(
+        get_recipe("mpelu_nopre_resnet164"), epochs=2, batch_size=8, dtype="float32", overrides={"depth": 38}
+    )
+    plain = loop.fit(recipe, x, y, 10, tmp_path / "plain")
+    monkeypatch.setattr(loop, "DEEP_UNITS", 12)
+    made = []
+    monkeypatch.setattr(unit_functions, "_function", lambda unit: made.append(unit) or function(unit))
+    shared = loop.fit(recipe, x, y, 10, tmp_path / "shared")
+    assert len(made) == 6
+    for actual, expected in zip(shared.model.get_weights(), plain.model.get_weights(), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
+    with pytest.raises(loop.Interrupted):
+        loop.fit(recipe, x, y, 10, tmp_path / "stopped", callbacks=[StopAt(3)])
+    resumed = loop.fit(recipe, x, y, 10, tmp_path / "stopped")
+    for actual, expected in zip(resumed.model.get_weights(), shared.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(actual, expected)

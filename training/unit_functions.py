@@ -31,15 +31,22 @@ def with_shared_units(network):
     Args:
         network: A functional model; a chain of residual units between a stem
             and a head.
+
+    Returns:
+        The function, or `None` where units have little in common (with
+        stochastic depth each has a rate of its own) or are no chain: a unit
+        takes more than what the one before it gives.
     """
     chain = units(network)
     ends = [layers[-1].output for layers in chain]
     starts = [chain[0][0].input, *ends[:-1]]
+    kinds = [_kind(layers, start) for layers, start in zip(chain, starts, strict=True)]
+    if None in kinds or len(set(kinds)) > len(kinds) // 2:
+        return None
     stem, head = keras.Model(network.inputs[0], starts[0]), keras.Model(ends[-1], network.outputs[0])
     templates = {}
     calls = []
-    for layers, start, end in zip(chain, starts, ends, strict=True):
-        kind = _kind(layers, start)
+    for layers, kind, start, end in zip(chain, kinds, starts, ends, strict=True):
         if kind not in templates:
             unit = keras.Model(start, end)
             templates[kind] = layers, unit, _function(unit)
@@ -57,6 +64,8 @@ def with_shared_units(network):
 def _kind(layers, start):
     """What units have in common that may share a function: all but names and the values of weights."""
     numbers = {id(start): -1, **{id(layer.output): number for number, layer in enumerate(layers)}}
+    if any(id(tensor) not in numbers for layer in layers for tensor in keras.tree.flatten(layer.input)):
+        return None
     return repr(
         [
             (
@@ -100,7 +109,10 @@ def _bound(template, unit, function, layers):
 
 @contextlib.contextmanager
 def one_function_for_all_calls():
-    """Keeps TensorFlow from making a copy of a function for each of its calls, which it then optimises one by one."""
+    """Keeps TensorFlow from making a copy of a function for each of its calls, which it then optimises one by one.
+
+    TensorFlow has this option for the process only: other graphs that are first run meanwhile have it too.
+    """
     before = tf.config.optimizer.get_experimental_options().get("function_optimization", True)
     tf.config.optimizer.set_experimental_options({"function_optimization": False})
     try:
