@@ -1,4 +1,4 @@
-"""Faster training on TensorFlow: two layers and an optimizer with the same mathematics and weights.
+"""Faster training on TensorFlow: two layers with the same mathematics and weights, and an optimizer.
 
 Only the training loop uses them, on a clone of the model: what is saved and
 published are the stock layers.
@@ -75,10 +75,13 @@ def accelerate(model):
 
 
 class FusedCoupledSGD(CoupledSGD):
-    """CoupledSGD with TensorFlow's own operation for a step with momentum, in place of some ten for each variable."""
+    """CoupledSGD with TensorFlow's own operation for a step with momentum, in place of some ten for each variable.
+
+    For one device: it does not add up the gradients of several.
+    """
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        if not self.momentum:
+        if not self.momentum or tf.distribute.has_strategy():
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
         rates, momentum = {}, tf.constant(self.momentum, "float32")

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import io
 import json
 import math
 import os
@@ -41,8 +42,8 @@ class Fitted(typing.NamedTuple):
     """What `fit` returns: the float32 model with logits, its history, and the moving average of its weights.
 
     `average` lists the values of `model.weights`; `None` if the recipe has no
-    average. `alpha_beta` holds the mean alpha and beta of every
-    MPELU layer after every epoch, (epochs, layers, 2).
+    average. `alpha_beta` holds the mean alpha and beta of every MPELU layer
+    after every epoch, (epochs, layers, 2).
     """
 
     model: keras.Model
@@ -148,8 +149,8 @@ def fit(
         if keeper.step < recipe.epochs * steps:
             raise Interrupted(f"{recipe.name} stopped at step {keeper.step} of {recipe.epochs * steps}; {folder}")
         plain.set_weights(model.network.get_weights())
-        batches = functools.partial(row_batches, recipe, len(x), seed, steps, recipe.epochs * steps)
-        average = _average(model, _on_devices(batches, recipe.batch_size))
+        rows = functools.partial(row_batches, recipe, len(x), seed, steps, recipe.epochs * steps)
+        average = _average(model, folder, functools.partial(_on_devices, rows, recipe.batch_size))
         return Fitted(plain, keeper.history, average, np.array(keeper.alpha_beta))
 
 
@@ -412,23 +413,37 @@ def _separate_seeds(state):
             mirrored_tensorflow.separate_seeds(state.values())
 
 
-def _average(model, batches):
+def _average(model, folder, batches):
     """The moving averages of the weights, in the order of the network's weights.
 
     Batch norm's moving statistics are those of other weights, the last ones; they are taken anew from training batches
-    that the averaged weights see, as `torch.optim.swa_utils.update_bn` does.
+    that the averaged weights see, for the same purpose as `torch.optim.swa_utils.update_bn`. They are kept: a finished
+    run that is called again, perhaps on another machine, gives the same average to the bit.
     """
     if not model.optimizer.use_ema:
         return None
+    kept = folder / "average.npz"
+    if not kept.exists():
+        arrays = {f"{place:05d}": value for place, value in enumerate(_with_own_statistics(model, batches))}
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        checkpoints.write_atomically(kept, buffer.getvalue())
+    with np.load(kept) as arrays:
+        return [arrays[name] for name in sorted(arrays)]
+
+
+def _with_own_statistics(model, batches):
     network, optimizer = model.network, model.optimizer
     last = network.get_weights()
     optimizer.write_average(model.trainable_variables)
-    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if norms:
-        slowest = max(layer.momentum for layer in norms)
-        steps = math.ceil(math.log(FORGOTTEN) / math.log(slowest)) if slowest else 1
+    slowest = max(
+        (layer.momentum for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)), default=0
+    )
+    if 0 < slowest < 1:
+        steps = math.ceil(math.log(FORGOTTEN) / math.log(slowest))
+        print(f"batch norm's statistics of the averaged weights: {steps} steps", flush=True)
         model.compile(optimizer=keras.optimizers.SGD(0.0))  # of a step only the statistics remain
-        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+        model.fit(batches(), steps_per_epoch=steps, shuffle=False, verbose=0)
         model.optimizer = optimizer
     average = network.get_weights()
     network.set_weights(last)
