@@ -58,6 +58,15 @@ def test_throughput_in_small(tmp_path, monkeypatch):
         assert 0 <= float(row["host share, ours"]) < 1
 
 
+def test_a_file_with_other_columns_is_left_alone(tmp_path):
+    path = tmp_path / "some.csv"
+    assert benchmark._write(path, [({"key": 1}, lambda: {"old": 2})]) == path
+    before = path.read_text()
+    with pytest.raises(ValueError, match="some.csv has other columns than are measured now"):
+        benchmark._write(path, [({"key": 2}, lambda: {"new": 2})])
+    assert path.read_text() == before
+
+
 def test_ways_take_turns():
     calls = []
 
@@ -242,7 +251,7 @@ def test_a_variant_in_small(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_training_speed_in_small(tmp_path):
     pytest.importorskip("pytorchcv")
-    with open(benchmark.training(tmp_path, ["relu_resnet20"], batch=8, turns=2), newline="") as file:
+    with open(benchmark.training_speed(tmp_path, ["relu_resnet20"], batch=8, turns=2), newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["dtype"] for row in rows] == ["float32", "mixed_bfloat16"]
     for row in rows:

@@ -345,12 +345,14 @@ def _inference(arch, batch, turns):
     return rows
 
 
-def training(out, archs=tuple(INFERENCE), batch=128, turns=10):
+def training_speed(out, archs=tuple(INFERENCE), batch=128, turns=10):
     """Training images per second of our step and of pytorchcv's networks in PyTorch, channels last, in turns.
 
     Both in float32 and in bfloat16 with float32 weights (PyTorch's autocast),
     SGD with Nesterov momentum and coupled L2, on a batch that lies in memory,
-    not augmented. Target: 0.9 of pytorchcv's, of the same precision.
+    not augmented. Ours also takes the rows by their numbers, standardises the
+    images and counts the hits. PyTorch's is on the processor: so should ours
+    be. Target: 0.9 of pytorchcv's, of the same precision.
     """
     jobs = [
         (
@@ -466,7 +468,7 @@ def plain(out):
 def parts_of_modern(out):
     """Held-out accuracy of each part of the modern recipe; a variant that was interrupted goes on from its checkpoint.
 
-    The recipe has the parts that helped (`training.recipes`).
+    Runs are kept in `runs/modern`. What came of it for the recipes is said there (`training.recipes`).
     """
     return _write(pathlib.Path(out) / "modern_choices.csv", list(modern.jobs()))
 
@@ -536,6 +538,8 @@ def _write(path, jobs, draw=None):
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             if not file.tell():
                 writer.writeheader()
+            elif done and list(done[0]) != list(rows[0]):
+                raise ValueError(f"{path} has other columns than are measured now; move it away and measure anew")
             writer.writerows(rows)
         print(f"{number} of {len(jobs)}: {rows[-1]}", flush=True)
     if draw:
@@ -549,7 +553,7 @@ BENCHMARKS = {
     "throughput": throughput,
     "loading": loading,
     "inference": inference,
-    "training": training,
+    "training": training_speed,
     "signal": signal,
     "robustness": robustness,
     "plain": plain,
