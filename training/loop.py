@@ -130,7 +130,7 @@ def fit(
         plain = build(recipe, num_classes, **arguments)  # what is returned lives on one device
         held.enter_context(distribution(found))
         model = prepare(recipe, plain, x, y, num_classes, seed, steps, arguments)
-        if model.forward:
+        if model.training_pass:
             from training.unit_functions import one_function_for_all_calls
 
             held.enter_context(one_function_for_all_calls())

@@ -23,13 +23,13 @@ class TrainingModel(keras.Model):
         y: Integer labels.
         num_classes: Number of classes.
         seed: Seed of the augmentation.
-        forward: A faster function for the network's pass in training, if there is one.
+        training_pass: A faster function for the network's pass in training, if there is one.
     """
 
-    def __init__(self, network, recipe, x, y, num_classes, seed, forward=None):
+    def __init__(self, network, recipe, x, y, num_classes, seed, training_pass=None):
         super().__init__(name="training")
         self.network = network
-        self.forward = forward
+        self.training_pass = training_pass  # `forward` is a method of every torch module
         self.recipe = recipe
         self.num_classes = num_classes
         self.channel_means = tuple(x.mean((0, 1, 2), dtype="float64").tolist()) if x.ndim == 4 else None
@@ -45,8 +45,8 @@ class TrainingModel(keras.Model):
         targets = ops.one_hot(ops.take(self.labels_on_device, rows, axis=0), self.num_classes, dtype=x.dtype)
         if training:
             x, targets = self._augmented(x, targets)
-        if training and self.forward:
-            return self.forward(x), targets
+        if training and self.training_pass:
+            return self.training_pass(x), targets
         return self.network(x, training=training), targets
 
     def _augmented(self, x, targets):
