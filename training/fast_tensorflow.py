@@ -77,7 +77,7 @@ def accelerate(model):
 class FusedCoupledSGD(CoupledSGD):
     """CoupledSGD with TensorFlow's own operation for a step with momentum, in place of some ten for each variable.
 
-    For one device: it does not add up the gradients of several.
+    On one device; under `tf.distribute` it is CoupledSGD.
     """
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
@@ -85,7 +85,7 @@ class FusedCoupledSGD(CoupledSGD):
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
         rates, momentum = {}, tf.constant(self.momentum, "float32")
-        # Keras's way goes through `tf.distribute` for each variable, slow with thousands; here is one device.
+        # Keras's way goes through `tf.distribute` for each variable, slow with thousands.
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             index = self._get_variable_index(variable)
             rate, decay = self._multipliers_by_index[index]

@@ -190,9 +190,7 @@ def _faster(network):
     from training import unit_functions
 
     network = fast_tensorflow.accelerate(network)
-    if mirrored_tensorflow.is_distributed():
-        return network, CoupledSGD, None
-    deep = len(unit_functions.units(network)) >= DEEP_UNITS
+    deep = not mirrored_tensorflow.is_distributed() and len(unit_functions.units(network)) >= DEEP_UNITS
     with deep_graphs():
         forward = unit_functions.with_shared_units(network) if deep else None
     return network, fast_tensorflow.FusedCoupledSGD, forward

@@ -7,6 +7,7 @@ import pathlib
 from training import checkpoints
 from training.recipes import MODERN
 from training.recipes import get_recipe
+from training.recipes import with_parts
 from training.run import hardware
 from training.run import train
 
@@ -21,19 +22,12 @@ def variants():
     parts["mixup and cutmix"] = {**parts.pop("mixup"), **parts.pop("cutmix")}  # each batch gets one of the two
     changes = {**parts, "all": MODERN}
     base = get_recipe(BASE)
-    decayed = get_recipe(BASE.removesuffix("-nodecay"))
+    averaged = dataclasses.replace(base, average=0.999)
     return {
         "base": base,
-        "l2 on alpha and beta": decayed,
-        **{name: _changed(base, fields) for name, fields in changes.items()},
+        "l2 on alpha and beta": get_recipe(BASE.removesuffix("-nodecay")),
+        **{name: with_parts(averaged, fields) for name, fields in changes.items()},
     }
-
-
-def _changed(base, fields):
-    options = {"stochastic_depth"} & set(fields)  # of the builder
-    overrides = {**base.overrides, **{name: fields[name] for name in options}}
-    own = {name: value for name, value in fields.items() if name not in options}
-    return dataclasses.replace(base, average=0.999, overrides=overrides, **own)
 
 
 def jobs():

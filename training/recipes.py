@@ -246,6 +246,17 @@ MODERN = {
 }
 
 
+def with_parts(recipe, parts):
+    """The recipe with some of `MODERN`; stochastic depth is an option of the builder, the others are fields.
+
+    >>> with_parts(get_recipe("relu_resnet20.cifar100"), {"erase": 8, "stochastic_depth": 0.1}).overrides
+    {'stochastic_depth': 0.1}
+    """
+    fields = dict(parts)
+    options = {name: fields.pop(name) for name in ("stochastic_depth",) if name in fields}
+    return dataclasses.replace(recipe, overrides={**recipe.overrides, **options}, **fields)
+
+
 def _modern(name, paper):
     """Made to win rather than to reproduce: cosine, label smoothing, mixup or CutMix, erasing, a moving average.
 
@@ -253,8 +264,8 @@ def _modern(name, paper):
     Not yet chosen on a validation split; nothing is published from it before that.
     """
     residual = model_info(paper.arch)["family"] in RESIDUAL
-    parts = {part: value for part, value in MODERN.items() if part != "stochastic_depth"}
-    return dataclasses.replace(
+    parts = {part: value for part, value in MODERN.items() if residual or part != "stochastic_depth"}
+    recipe = dataclasses.replace(
         paper,
         name=name,
         epochs=300,
@@ -267,10 +278,9 @@ def _modern(name, paper):
         multipliers=_mpelu_multipliers(name, 0.0),
         average=0.999,
         dtype="mixed_bfloat16",
-        overrides={**paper.overrides, "stochastic_depth": MODERN["stochastic_depth"]} if residual else paper.overrides,
         notes=" ".join(_modern.__doc__.split()),
-        **parts,
     )
+    return with_parts(recipe, parts)
 
 
 def _modern_small(name, paper):
