@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from training import checkpoints
+from training import unit_functions
 from training.optimizer import CoupledSGD
 from training.recipes import decisive
 from training.training_model import TrainingModel
@@ -31,7 +32,7 @@ CHECKPOINT_SECONDS = 30
 CHECK_STEPS = 50  # after so many, or two seconds, the host waits for the device: to see a NaN, and to keep time
 LINE_SECONDS = 60  # within an epoch
 FORGOTTEN = 1e-4  # of the statistics that are replaced, this is left
-DEEP_UNITS = 100  # from so many, units that are alike share a function on TensorFlow
+DEEP_UNITS = 100  # from so many, units that are alike share a function on TensorFlow and JAX
 
 
 class Interrupted(Exception):
@@ -130,8 +131,8 @@ def fit(
         plain = build(recipe, num_classes, **arguments)  # what is returned lives on one device
         held.enter_context(distribution(found))
         model = prepare(recipe, plain, x, y, num_classes, seed, steps, arguments)
-        if model.training_pass:
-            from training.unit_functions import one_function_for_all_calls
+        if model.training_pass and backend == "tensorflow":
+            from training.unit_functions_tensorflow import one_function_for_all_calls
 
             held.enter_context(one_function_for_all_calls())
         done, kept = _restore(model, folder)
@@ -160,9 +161,7 @@ def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
     keras.config.set_dtype_policy(recipe.dtype)
     try:
         network = build(recipe, num_classes, **arguments)
-        optimizer, forward = CoupledSGD, None
-        if keras.backend.backend() == "tensorflow":
-            network, optimizer, forward = _faster(network)
+        network, optimizer, forward = _faster(network, recipe)
     finally:
         keras.config.set_dtype_policy(policy)
     network.set_weights(plain.get_weights())
@@ -176,24 +175,39 @@ def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
             multipliers=recipe.multipliers,
             use_ema=recipe.average > 0,
             ema_momentum=recipe.average,
-        )
+        ),
+        # On JAX the units of a deep network are programs of their own.
+        jit_compile=False if forward and keras.backend.backend() == "jax" else "auto",
     )
     # Before the first step: inside the step function its variables cost a second trace.
     model.optimizer.build(model.trainable_variables)
     return model
 
 
-def _faster(network):
-    """On TensorFlow: the network with faster layers, an optimizer, and the pass of a deep network (or None)."""
-    from training import fast_tensorflow
-    from training import mirrored_tensorflow
-    from training import unit_functions
+def _faster(network, recipe):
+    """The network with faster layers, the optimizer's class, and the pass of a deep network (or None)."""
+    backend = keras.backend.backend()
+    deep = len(unit_functions.units(network)) >= DEEP_UNITS
+    if backend == "tensorflow":
+        from training import fast_tensorflow
+        from training import mirrored_tensorflow
+        from training.unit_functions_tensorflow import forward_by_units
 
-    network = fast_tensorflow.accelerate(network)
-    deep = not mirrored_tensorflow.is_distributed() and len(unit_functions.units(network)) >= DEEP_UNITS
+        network = fast_tensorflow.accelerate(network)
+        pieces = _pieces(network) if deep and not mirrored_tensorflow.is_distributed() else None
+        return network, fast_tensorflow.FusedCoupledSGD, forward_by_units(pieces) if pieces else None
+    if backend == "jax" and deep and not recipe.average and keras.distribution.distribution() is None:
+        from training.unit_functions_jax import UnitwiseCoupledSGD
+        from training.unit_functions_jax import forward_by_units
+
+        if pieces := _pieces(network):
+            return network, UnitwiseCoupledSGD, forward_by_units(pieces)
+    return network, CoupledSGD, None
+
+
+def _pieces(network):
     with deep_graphs():
-        forward = unit_functions.with_shared_units(network) if deep else None
-    return network, fast_tensorflow.FusedCoupledSGD, forward
+        return unit_functions.pieces(network)
 
 
 def _train_from(model, recipe, count, seed, steps, keeper, callbacks):

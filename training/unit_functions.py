@@ -1,19 +1,29 @@
-"""Very deep residual networks on TensorFlow: units that are alike share one function of the graph.
+"""Very deep residual networks in pieces: units that are alike are computed by one and the same function.
 
 A network of a thousand layers has three kinds of units, each a hundred times.
-Traced layer by layer it makes a graph whose making, differentiation and
-optimisation take minutes. Here a unit of each kind is traced, differentiated
-and optimised once, as a function of its input and its weights. The layers and
-their weights stay what they were.
+Compiled layer by layer, its step takes minutes to trace and optimise; with a
+function for each kind that is done once a kind. The layers and their weights
+stay what they were.
 """
 
-import contextlib
 import re
+import typing
 
 import keras
-import tensorflow as tf
 
 UNIT = re.compile(r"(stage\d+_unit\d+)_")  # of the names that the residual families give their layers
+
+
+class Piece(typing.NamedTuple):
+    """A part of a network: `model` computes it, with these variables in place of its own.
+
+    `trained` and `others` are in the order of the model's `trainable_variables`
+    and `non_trainable_variables`.
+    """
+
+    model: keras.Model
+    trained: list
+    others: list
 
 
 def units(network):
@@ -25,17 +35,17 @@ def units(network):
     return list(found.values())
 
 
-def with_shared_units(network):
-    """A function of the inputs that is `network(inputs, training=True)`, moving statistics included.
+def pieces(network):
+    """The stem, each unit and the head, as `Piece`s; units that are alike have the same model.
 
     Args:
         network: A functional model; a chain of residual units between a stem
             and a head.
 
     Returns:
-        The function, or `None` where units have little in common (with
-        stochastic depth each has a rate of its own) or are no chain: a unit
-        takes more than what the one before it gives.
+        A list, or `None` where units have little in common (with stochastic
+        depth each has a rate of its own) or are no chain: a unit takes more
+        than what the one before it gives.
     """
     chain = units(network)
     ends = [layers[-1].output for layers in chain]
@@ -44,21 +54,28 @@ def with_shared_units(network):
     if None in kinds or len(set(kinds)) > len(kinds) // 2:
         return None
     stem, head = keras.Model(network.inputs[0], starts[0]), keras.Model(ends[-1], network.outputs[0])
-    templates = {}
-    calls = []
+    first_of = {}
+    found = [_piece(stem, {})]
     for layers, kind, start, end in zip(chain, kinds, starts, ends, strict=True):
-        if kind not in templates:
-            unit = keras.Model(start, end)
-            templates[kind] = layers, unit, _function(unit)
-        calls.append(_bound(*templates[kind], layers))
+        first, model = first_of.setdefault(kind, (layers, None))
+        if model is None:
+            model = keras.Model(start, end)
+            first_of[kind] = layers, model
+        own = {
+            id(variable): mine
+            for layer, other in zip(first, layers, strict=True)
+            for variable, mine in zip(layer.variables, other.variables, strict=True)
+        }
+        found.append(_piece(model, own))
+    return [*found, _piece(head, {})]
 
-    def forward(inputs):
-        x = stem(inputs, training=True)
-        for call in calls:
-            x = call(x)
-        return head(x, training=True)
 
-    return forward
+def _piece(model, own):
+    trained, others = (
+        [own.get(id(variable), variable) for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    )
+    return Piece(model, trained, others)
 
 
 def _kind(layers, start):
@@ -77,45 +94,3 @@ def _kind(layers, start):
             for layer in layers
         ]
     )
-
-
-def _function(unit):
-    # Not put back into the step's graph, or each of its calls would be optimised again.
-    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-    def function(x, trained, others):
-        return unit.stateless_call(trained, others, x, training=True)
-
-    return function
-
-
-def _bound(template, unit, function, layers):
-    """The function of a kind with one unit's own variables."""
-    own = {
-        id(variable): mine
-        for layer, other in zip(template, layers, strict=True)
-        for variable, mine in zip(layer.variables, other.variables, strict=True)
-    }
-    trained = [own[id(variable)] for variable in unit.trainable_variables]
-    others = [own[id(variable)] for variable in unit.non_trainable_variables]
-
-    def call(x):
-        outputs, updated = function(x, *([tf.convert_to_tensor(v.value) for v in part] for part in (trained, others)))
-        for variable, value in zip(others, updated, strict=True):
-            variable.value.assign(value, read_value=False)
-        return outputs
-
-    return call
-
-
-@contextlib.contextmanager
-def one_function_for_all_calls():
-    """Keeps TensorFlow from making a copy of a function for each of its calls, which it then optimises one by one.
-
-    TensorFlow has this option for the process only: other graphs that are first run meanwhile have it too.
-    """
-    before = tf.config.optimizer.get_experimental_options().get("function_optimization", True)
-    tf.config.optimizer.set_experimental_options({"function_optimization": False})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"function_optimization": before})
