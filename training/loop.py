@@ -131,7 +131,7 @@ def fit(
         plain = build(recipe, num_classes, **arguments)  # what is returned lives on one device
         held.enter_context(distribution(found))
         model = prepare(recipe, plain, x, y, num_classes, seed, steps, arguments)
-        if model.training_pass and backend == "tensorflow":
+        if model.training_pass:
             from training.unit_functions_tensorflow import one_function_for_all_calls
 
             held.enter_context(one_function_for_all_calls())
@@ -161,11 +161,11 @@ def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
     keras.config.set_dtype_policy(recipe.dtype)
     try:
         network = build(recipe, num_classes, **arguments)
-        network, optimizer, forward = _faster(network, recipe)
+        network, optimizer, model = _faster(network, recipe)
     finally:
         keras.config.set_dtype_policy(policy)
     network.set_weights(plain.get_weights())
-    model = TrainingModel(network, recipe, x, y, num_classes, seed, forward)
+    model = model(network, recipe, x, y, num_classes, seed)
     model.compile(
         optimizer=optimizer(
             learning_rate_schedule(recipe, steps),
@@ -175,9 +175,7 @@ def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
             multipliers=recipe.multipliers,
             use_ema=recipe.average > 0,
             ema_momentum=recipe.average,
-        ),
-        # On JAX the units of a deep network are programs of their own.
-        jit_compile=False if forward and keras.backend.backend() == "jax" else "auto",
+        )
     )
     # Before the first step: inside the step function its variables cost a second trace.
     model.optimizer.build(model.trainable_variables)
@@ -185,29 +183,30 @@ def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
 
 
 def _faster(network, recipe):
-    """The network with faster layers, the optimizer's class, and the pass of a deep network (or None)."""
+    """The network with faster layers, the class of the optimizer, and what makes the training model."""
     backend = keras.backend.backend()
     deep = len(unit_functions.units(network)) >= DEEP_UNITS
+    optimizer, model = CoupledSGD, TrainingModel
     if backend == "tensorflow":
         from training import fast_tensorflow
         from training import mirrored_tensorflow
         from training.unit_functions_tensorflow import forward_by_units
 
-        network = fast_tensorflow.accelerate(network)
-        pieces = _pieces(network) if deep and not mirrored_tensorflow.is_distributed() else None
-        return network, fast_tensorflow.FusedCoupledSGD, forward_by_units(pieces) if pieces else None
-    if backend == "jax" and deep and not recipe.average and keras.distribution.distribution() is None:
-        from training.unit_functions_jax import UnitwiseCoupledSGD
-        from training.unit_functions_jax import forward_by_units
+        network, optimizer = fast_tensorflow.accelerate(network), fast_tensorflow.FusedCoupledSGD
+        if deep and not mirrored_tensorflow.is_distributed() and (pieces := _pieces(network)):
+            model = functools.partial(TrainingModel, training_pass=forward_by_units(pieces))
+    elif backend == "jax" and deep and not recipe.average and keras.distribution.distribution() is None:
+        from training import unit_functions_jax
 
-        if pieces := _pieces(network):
-            return network, UnitwiseCoupledSGD, forward_by_units(pieces)
-    return network, CoupledSGD, None
+        if pieces := _pieces(network, unit_functions_jax.TOGETHER):
+            optimizer = unit_functions_jax.UnitwiseCoupledSGD
+            model = functools.partial(unit_functions_jax.UnitwiseTrainingModel, pieces=pieces)
+    return network, optimizer, model
 
 
-def _pieces(network):
+def _pieces(network, together=1):
     with deep_graphs():
-        return unit_functions.pieces(network)
+        return unit_functions.pieces(network, together)
 
 
 def _train_from(model, recipe, count, seed, steps, keeper, callbacks):

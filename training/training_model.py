@@ -41,13 +41,16 @@ class TrainingModel(keras.Model):
         self.built = True  # every part is; else Keras would try it out on rows of floats
 
     def call(self, rows, training=None):
-        x = ops.cast(ops.take(self.inputs_on_device, rows, axis=0), self.network.inputs[0].dtype)
-        targets = ops.one_hot(ops.take(self.labels_on_device, rows, axis=0), self.num_classes, dtype=x.dtype)
-        if training:
-            x, targets = self._augmented(x, targets)
+        x, targets = self.batch(rows, training)
         if training and self.training_pass:
             return self.training_pass(x), targets
         return self.network(x, training=training), targets
+
+    def batch(self, rows, training):
+        """The images and the one-hot targets of some rows, augmented and mixed in training."""
+        x = ops.cast(ops.take(self.inputs_on_device, rows, axis=0), self.network.inputs[0].dtype)
+        targets = ops.one_hot(ops.take(self.labels_on_device, rows, axis=0), self.num_classes, dtype=x.dtype)
+        return self._augmented(x, targets) if training else (x, targets)
 
     def _augmented(self, x, targets):
         recipe, seed = self.recipe, self.augmentation_seed

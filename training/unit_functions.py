@@ -35,12 +35,13 @@ def units(network):
     return list(found.values())
 
 
-def pieces(network):
-    """The stem, each unit and the head, as `Piece`s; units that are alike have the same model.
+def pieces(network, together=1):
+    """The stem, the residual units and the head, as `Piece`s; those that are alike have the same model.
 
     Args:
         network: A functional model; a chain of residual units between a stem
             and a head.
+        together: Most units in a piece; they are alike.
 
     Returns:
         A list, or `None` where units have little in common (with stochastic
@@ -48,26 +49,34 @@ def pieces(network):
         than what the one before it gives.
     """
     chain = units(network)
-    ends = [layers[-1].output for layers in chain]
-    starts = [chain[0][0].input, *ends[:-1]]
-    kinds = [_kind(layers, start) for layers, start in zip(chain, starts, strict=True)]
+    starts = [chain[0][0].input, *(layers[-1].output for layers in chain)]
+    kinds = [_kind(layers, start) for layers, start in zip(chain, starts, strict=False)]
     if None in kinds or len(set(kinds)) > len(kinds) // 2:
         return None
-    stem, head = keras.Model(network.inputs[0], starts[0]), keras.Model(ends[-1], network.outputs[0])
     first_of = {}
-    found = [_piece(stem, {})]
-    for layers, kind, start, end in zip(chain, kinds, starts, ends, strict=True):
-        first, model = first_of.setdefault(kind, (layers, None))
-        if model is None:
-            model = keras.Model(start, end)
-            first_of[kind] = layers, model
+    found = [_piece(keras.Model(network.inputs[0], starts[0]), {})]
+    for first, last in _runs(kinds, together):
+        layers = sum(chain[first:last], [])
+        kind = kinds[first], last - first
+        if kind not in first_of:
+            first_of[kind] = layers, keras.Model(starts[first], starts[last])
+        like, model = first_of[kind]
         own = {
             id(variable): mine
-            for layer, other in zip(first, layers, strict=True)
+            for layer, other in zip(like, layers, strict=True)
             for variable, mine in zip(layer.variables, other.variables, strict=True)
         }
         found.append(_piece(model, own))
-    return [*found, _piece(head, {})]
+    return [*found, _piece(keras.Model(starts[-1], network.outputs[0]), {})]
+
+
+def _runs(kinds, most):
+    """(first, one past the last) of runs of the same kind, of at most so many."""
+    first = 0
+    for place in range(1, len(kinds) + 1):
+        if place == len(kinds) or kinds[place] != kinds[first] or place - first == most:
+            yield first, place
+            first = place
 
 
 def _piece(model, own):

@@ -2,68 +2,95 @@
 
 XLA puts functions that are called back into their places, and takes time by the
 square of the operations of a program. So the step is not compiled as a whole:
-each unit's pass, its pullback and its weights' update are calls of programs
-that are compiled once a kind.
+the pass of some units, its pullback and the update of their weights are calls
+of programs that are compiled once a kind.
 """
 
+import functools
 import itertools
 
 import jax
 import keras
 
 from training.optimizer import CoupledSGD
+from training.training_model import TrainingModel
 from training.unit_functions import UNIT
 
+TOGETHER = 4  # units in a program: the host needs some milliseconds for the call of each
 
-def forward_by_units(pieces):
-    """A function of the inputs that is `network(inputs, training=True)`, moving statistics included.
 
-    It is to be differentiated once, outside of `jax.jit`.
+class UnitwiseTrainingModel(TrainingModel):
+    """A TrainingModel whose step calls a program for each piece of the network, forward and back.
 
     Args:
-        pieces: What `unit_functions.pieces` gives.
+        network: The network, whose outputs are logits.
+        pieces: What `unit_functions.pieces` gives for it.
+        **arguments: As for `TrainingModel`.
     """
-    programs = {}
-    for piece in pieces:
-        if id(piece.model) not in programs:
-            programs[id(piece.model)] = _with_pullback(piece.model)
 
-    def forward(x):
-        # Kept beside JAX's own records: its bookkeeping of each residual costs a tenth of the step. Freed as it goes.
-        pullbacks, updated = [], []
+    def __init__(self, network, *arguments, pieces):
+        super().__init__(network, *arguments)
+        self.pieces = pieces
+        models = {id(piece.model): piece.model for piece in pieces}
+        self.programs = {key: _with_pullback(model) for key, model in models.items()}
+        self.compiled_batch, self.compiled_loss = jax.jit(self._batch), jax.jit(self._loss)
 
-        def through(x, trained):
-            for piece, values in zip(pieces, trained, strict=True):
-                others = [variable.value for variable in piece.others]
-                x, pullback, moved = programs[id(piece.model)](x, values, others)
-                pullbacks.append(pullback)
-                updated.append(moved)
-            return x, None
+    def compile(self, *arguments, **options):
+        super().compile(*arguments, **options, jit_compile=False)
 
-        def back(_, upstream):
-            gradients = []
-            while pullbacks:
-                upstream, gradient = _pull(pullbacks.pop(), upstream)
-                gradients.append(gradient)
-            return upstream, gradients[::-1]
-
-        network = jax.custom_vjp(lambda x, trained: through(x, trained)[0])
-        network.defvjp(through, back)
-        outputs = network(x, [[variable.value for variable in piece.trained] for piece in pieces])
-        for piece, moved in zip(pieces, updated, strict=True):
+    def train_step(self, state, data):
+        trained, others, optimizer_variables, metrics_variables = state
+        trained_at = {id(variable): place for place, variable in enumerate(self.trainable_variables)}
+        others_at = {id(variable): place for place, variable in enumerate(self.non_trainable_variables)}
+        rows = keras.utils.unpack_x_y_sample_weight(data)[0]
+        others = list(others)
+        constant = [others[others_at[id(variable)]] for variable in (self.inputs_on_device, self.labels_on_device)]
+        seed = others_at[id(self.augmentation_seed.state)]
+        x, targets, others[seed] = self.compiled_batch(rows, *constant, others[seed])
+        pullbacks = []
+        for piece in self.pieces:
+            x, pullback, moved = self.programs[id(piece.model)](
+                x,
+                [trained[trained_at[id(variable)]] for variable in piece.trained],
+                [others[others_at[id(variable)]] for variable in piece.others],
+            )
+            pullbacks.append(pullback)
             for variable, value in zip(piece.others, moved, strict=True):
-                variable.assign(value)
-        return outputs
+                others[others_at[id(variable)]] = value
+        logs, metrics_variables, upstream = self.compiled_loss(x, targets, metrics_variables)
+        gradients = [None] * len(trained)
+        for piece in reversed(self.pieces):
+            upstream, found = _pull(pullbacks.pop(), upstream)  # frees what was kept for it
+            for variable, gradient in zip(piece.trained, found, strict=True):
+                gradients[trained_at[id(variable)]] = gradient
+        trained, optimizer_variables = self.optimizer.stateless_apply(optimizer_variables, gradients, trained)
+        return logs, (trained, others, optimizer_variables, metrics_variables)
 
-    return forward
+    def _batch(self, rows, inputs, labels, seed):
+        """Augmented images, targets and the next state of the random numbers."""
+        variables = self.inputs_on_device, self.labels_on_device, self.augmentation_seed.state
+        with keras.StatelessScope(list(zip(variables, (inputs, labels, seed), strict=True))) as scope:
+            x, targets = self.batch(rows, training=True)
+        return x, targets, scope.get_current_value(self.augmentation_seed.state)
+
+    def _loss(self, logits, targets, metrics_variables):
+        """What is logged, the metrics, and the gradient of the mean cross-entropy by the logits."""
+        loss, upstream = jax.value_and_grad(lambda logits: self.compute_loss(y_pred=(logits, targets)))(logits)
+        logs, metrics_variables = self._update_metrics_variables(
+            metrics_variables, loss, x=logits, y=None, y_pred=(logits, targets), sample_weight=None
+        )
+        return logs, metrics_variables, upstream
 
 
 def _with_pullback(model):
     @jax.jit
     def program(x, trained, others):
-        return jax.vjp(
-            lambda x, trained: model.stateless_call(trained, others, x, training=True), x, trained, has_aux=True
-        )
+        # Of what is kept from forward to back, only what is dear to compute.
+        @functools.partial(jax.checkpoint, policy=lambda primitive, *_, **__: primitive.name == "conv_general_dilated")
+        def outputs_and_moved(x, trained):
+            return model.stateless_call(trained, others, x, training=True)
+
+        return jax.vjp(outputs_and_moved, x, trained, has_aux=True)
 
     return program
 
