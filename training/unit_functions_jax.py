@@ -110,7 +110,8 @@ class UnitwiseCoupledSGD(CoupledSGD):
         super().build(variables)
         numbers = itertools.groupby(range(len(variables)), lambda number: _unit_of(variables[number]))
         self._groups = [list(group) for _, group in numbers]
-        self._shared = [v for v in self.variables if not any(v is momentum for momentum in self.momentums)]
+        momentums = set(map(id, self.momentums))
+        self._shared = [variable for variable in self.variables if id(variable) not in momentums]
         self._programs = {}
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
