@@ -12,6 +12,7 @@ if keras.backend.backend() != "tensorflow":
 
 import tensorflow as tf
 
+from keras_mpelu.kernels.tensorflow import expm1
 from training.fast_tensorflow import FusedBatchNormalization
 from training.fast_tensorflow import FusedCoupledSGD
 from training.fast_tensorflow import FusedMPELU
@@ -120,6 +121,17 @@ def test_mpelu_gradients_in_bfloat16():
     assert_close(gradients[0], upstream64 * np.where(x64 > 0, 1, alpha * beta * growth), 2**-8)
     assert_close(gradients[1], np.sum(upstream64 * (growth - 1), (0, 1, 2)), 1e-5)
     assert_close(gradients[2], np.sum(upstream64 * np.minimum(x64, 0) * alpha * growth, (0, 1, 2)), 1e-5)
+
+
+def test_the_short_exponential():
+    rng = np.random.default_rng(0)
+    z = (-(10 ** rng.uniform(-9, 2.2, 20000))).astype("float32")
+    z = np.concatenate([z, -z[-z < 88], [-np.inf, 0.0]]).astype("float32")
+    exact = np.expm1(z.astype("float64"))
+    for found in (expm1(tf.constant(z)), tf.function(expm1, jit_compile=True)(z)):
+        np.testing.assert_allclose(found, exact, rtol=7e-7)
+    assert np.isnan(expm1(tf.constant(np.float32("nan"))))
+    assert expm1(tf.constant(89.0)) == np.inf
 
 
 def test_batch_norm_in_bfloat16():

@@ -4,6 +4,8 @@ Only the training loop uses them, on a clone of the model: what is saved and
 published are the stock layers.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -38,7 +40,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
-_forward = tf.function(kernel.forward, jit_compile=True)
+_forward = tf.function(functools.partial(kernel.forward, expm1=kernel.expm1), jit_compile=True)
 
 
 @tf.custom_gradient
