@@ -17,6 +17,7 @@ from training.fast_tensorflow import FusedBatchNormalization
 from training.fast_tensorflow import FusedCoupledSGD
 from training.fast_tensorflow import FusedMPELU
 from training.fast_tensorflow import accelerate
+from training.normalized_mpelu_tensorflow import normalized_mpelu
 from training.optimizer import CoupledSGD
 
 
@@ -76,6 +77,73 @@ def test_same_training_step():
     for path, expected in statistics.items():
         # The change counts: the unbiased variance would be 0.8 % more at 128 values a channel.
         assert_close(fast_statistics[path] - before[path], expected - before[path], 1e-4, path)
+
+
+def pairs(model):
+    """Names of the batch norms that are left to the MPELU behind them."""
+    return [layer.name for layer in model.layers if isinstance(layer, FusedBatchNormalization) and layer.left_to_next]
+
+
+def test_which_pairs_are_joined():
+    fast = accelerate(example_model()[0])
+    # The second ones of a unit are followed by the addition.
+    assert pairs(fast) == ["stem_bn", *(f"stage{stage}_unit1_bn1" for stage in (1, 2, 3))]
+    inputs = keras.Input((4, 4, 3))
+    normalized = keras.layers.BatchNormalization()(inputs)
+    outputs = keras.layers.Add()([MPELU()(normalized), normalized])
+    assert pairs(accelerate(keras.Model(inputs, outputs))) == []
+    assert pairs(accelerate(keras.Model(inputs, [MPELU()(normalized), normalized]))) == []
+    assert pairs(accelerate(keras.Model(inputs, MPELU()(normalized)))) == ["batch_normalization"]
+
+
+@pytest.mark.parametrize("mean", [0.0, 1000.0])
+def test_batch_norm_and_mpelu_as_one(mean):
+    """Against the formulas in float64; a mean of 1000 deviations would hide the variance of squares in float32."""
+    rng = np.random.default_rng(0)
+    shape = (16, 6, 6, 3)  # 36 pixels: in four parts
+    x = (mean + rng.standard_normal(shape)).astype("float32")
+    upstream = rng.standard_normal(shape).astype("float32")
+    gamma, alpha, beta = (rng.uniform(0.5, 1.5, 3).astype("float32") for _ in range(3))
+    alpha[0] = 0
+    offset = rng.normal(0, 0.3, 3).astype("float32")
+    with tf.GradientTape() as tape:
+        given = [tf.constant(array) for array in (x, gamma, offset, alpha, beta)]
+        tape.watch(given)
+        outputs, found_mean, found_variance = normalized_mpelu(*given, 1e-3)
+    gradients = tape.gradient(outputs, given, upstream)
+
+    x = x.astype("float64")
+    axes = 0, 1, 2
+    centered = x - x.mean(axes)
+    whitened = centered / np.sqrt(x.var(axes) + 1e-3)
+    normalized = gamma * whitened + offset
+    growth = np.exp(beta * np.minimum(normalized, 0))
+    tolerance = 1e-5 if mean == 0 else 1e-4
+    assert_close(found_mean, x.mean(axes), 1e-6)
+    assert_close(found_variance, x.var(axes), tolerance)
+    assert_close(outputs, np.where(normalized > 0, normalized, alpha * (growth - 1)), tolerance)
+    by_normalized = upstream * np.where(normalized > 0, 1, alpha * beta * growth)
+    by_whitened = gamma * by_normalized
+    by_x = by_whitened - by_whitened.mean(axes) - whitened * (by_whitened * whitened).mean(axes)
+    expected = [
+        by_x / np.sqrt(x.var(axes) + 1e-3),
+        (by_normalized * whitened).sum(axes),
+        by_normalized.sum(axes),
+        (upstream * (growth - 1)).sum(axes),
+        (upstream * alpha * np.minimum(normalized, 0) * growth).sum(axes),
+    ]
+    for found, exact in zip(gradients, expected, strict=True):
+        assert_close(found, exact, tolerance)
+
+
+def test_a_frozen_batch_norm_is_not_taken_over():
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, MPELU()(keras.layers.BatchNormalization()(inputs)))
+    fast = accelerate(model)
+    fast.layers[1].trainable = False
+    x = np.random.default_rng(0).standard_normal((4, 4, 4, 3)).astype("float32")
+    np.testing.assert_allclose(fast(x, training=True), model(x, training=False), atol=1e-6)
+    np.testing.assert_array_equal(fast.layers[1].moving_mean.numpy(), 0)
 
 
 def test_same_weights_paths_and_inference(tmp_path):

@@ -32,7 +32,7 @@ def backward(x, alpha, beta, upstream):
         numbers = x.shape[1:].num_elements()  # None for images of unknown size
         by_x, terms = _by_x_and_terms(*rows, *flat, math.gcd(numbers // width, PARTS) if numbers else 1)
         by_x = tf.reshape(by_x, tf.shape(x))
-        sums = _sum_of_rows(terms) if size > 1 else tf.reduce_sum(terms)
+        sums = sum_of_rows(terms) if size > 1 else tf.reduce_sum(terms)
     else:
         by_x, terms = _by_x_and_terms(x, upstream, alpha, beta, 1)
         sums = tf.reduce_sum(terms, shared_axes(alpha.shape, len(x.shape)))
@@ -56,7 +56,7 @@ def _by_x_and_terms(x, upstream, alpha, beta, parts):
         passed = tf.cast(piece_upstream, alpha.dtype)
         grown = passed * tf.exp(beta * negative)
         terms.append(tf.complex(grown - passed, grown * negative))
-    return by_x, sum(terms[1:], terms[0])
+    return by_x, sum(terms)
 
 
 def expm1(z):
@@ -76,7 +76,8 @@ def expm1(z):
     return power * p + (power - 1)
 
 
-def _sum_of_rows(rows):
+def sum_of_rows(rows):
+    """The sum along the first axis."""
     # On a CPU a sum over the leading axes takes longer than a product with ones.
     # On a GPU that product may round to TensorFloat-32.
     if tf.config.list_logical_devices("GPU"):
