@@ -21,6 +21,12 @@ from training.normalized_mpelu_tensorflow import normalized_mpelu
 from training.optimizer import CoupledSGD
 
 
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch):
+    """As on a machine without a GPU: with one nothing is joined."""
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: [])
+
+
 @pytest.fixture
 def bfloat16():
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -84,24 +90,45 @@ def pairs(model):
     return [layer.name for layer in model.layers if isinstance(layer, FusedBatchNormalization) and layer.left_to_next]
 
 
-def test_which_pairs_are_joined():
-    fast = accelerate(example_model()[0])
+def test_which_pairs_are_joined(bfloat16):
+    assert pairs(accelerate(example_model()[0])) == []
+    keras.config.set_dtype_policy("float32")
+    model = example_model()[0]
     # The second ones of a unit are followed by the addition.
-    assert pairs(fast) == ["stem_bn", *(f"stage{stage}_unit1_bn1" for stage in (1, 2, 3))]
-    inputs = keras.Input((4, 4, 3))
-    normalized = keras.layers.BatchNormalization()(inputs)
-    outputs = keras.layers.Add()([MPELU()(normalized), normalized])
-    assert pairs(accelerate(keras.Model(inputs, outputs))) == []
-    assert pairs(accelerate(keras.Model(inputs, [MPELU()(normalized), normalized]))) == []
-    assert pairs(accelerate(keras.Model(inputs, MPELU()(normalized)))) == ["batch_normalization"]
+    assert pairs(accelerate(model)) == ["stem_bn", *(f"stage{stage}_unit1_bn1" for stage in (1, 2, 3))]
+    assert pairs(accelerate(model, join_pairs=False)) == []
 
 
-@pytest.mark.parametrize("mean", [0.0, 1000.0])
-def test_batch_norm_and_mpelu_as_one(mean):
-    """Against the formulas in float64; a mean of 1000 deviations would hide the variance of squares in float32."""
+def test_pairs_that_others_use_are_not_joined():
+    inputs, more = keras.Input((4, 4, 3)), keras.Input((4, 4, 3))
+    norm, act = keras.layers.BatchNormalization, MPELU
+    normalized = norm(name="bn")(inputs)
+    assert pairs(accelerate(keras.Model(inputs, act()(normalized)))) == ["bn"]
+    nested = keras.Model(more, keras.layers.ReLU()(more))
+    twice, shared = norm(), act()
+    for outputs in (
+        keras.layers.Add()([act()(normalized), normalized]),
+        [act()(normalized), normalized],
+        [act()(normalized), nested(normalized)],
+        [act()(twice(inputs)), twice(more)],
+        [shared(norm()(inputs)), shared(more)],
+        act()(norm()(inputs, training=False)),
+        act(dtype="mixed_bfloat16")(norm()(inputs)),
+        act()(norm()(keras.layers.Conv2D(3, 3)(keras.Input((None, None, 3))))),
+    ):
+        ends = keras.tree.flatten(outputs)
+        sources = {id(tensor): tensor for end in ends for tensor in keras.utils.get_source_inputs(end)}
+        assert pairs(accelerate(keras.Model(list(sources.values()), outputs))) == []
+
+
+@pytest.mark.parametrize("mean, first", [(0.0, None), (1000.0, None), (0.0, 1000.0)])
+def test_batch_norm_and_mpelu_as_one(mean, first):
+    """Against the formulas in float64; a large mean or pixel would hide the variance of squares in float32."""
     rng = np.random.default_rng(0)
     shape = (16, 6, 6, 3)  # 36 pixels: in four parts
     x = (mean + rng.standard_normal(shape)).astype("float32")
+    if first:
+        x[0, 0, 0] = first
     upstream = rng.standard_normal(shape).astype("float32")
     gamma, alpha, beta = (rng.uniform(0.5, 1.5, 3).astype("float32") for _ in range(3))
     alpha[0] = 0
@@ -118,7 +145,7 @@ def test_batch_norm_and_mpelu_as_one(mean):
     whitened = centered / np.sqrt(x.var(axes) + 1e-3)
     normalized = gamma * whitened + offset
     growth = np.exp(beta * np.minimum(normalized, 0))
-    tolerance = 1e-5 if mean == 0 else 1e-4
+    tolerance = 1e-5 if mean == 0 else 1e-4  # the inputs have as many digits
     assert_close(found_mean, x.mean(axes), 1e-6)
     assert_close(found_variance, x.var(axes), tolerance)
     assert_close(outputs, np.where(normalized > 0, normalized, alpha * (growth - 1)), tolerance)
@@ -194,12 +221,30 @@ def test_mpelu_gradients_in_bfloat16():
 def test_the_short_exponential():
     rng = np.random.default_rng(0)
     z = (-(10 ** rng.uniform(-9, 2.2, 20000))).astype("float32")
-    z = np.concatenate([z, -z[-z < 88], [-np.inf, 0.0]]).astype("float32")
-    exact = np.expm1(z.astype("float64"))
-    for found in (expm1(tf.constant(z)), tf.function(expm1, jit_compile=True)(z)):
-        np.testing.assert_allclose(found, exact, rtol=7e-7)
-    assert np.isnan(expm1(tf.constant(np.float32("nan"))))
-    assert expm1(tf.constant(89.0)) == np.inf
+    z = np.concatenate([z, -z[-z < 88], np.linspace(-1, 1, 10001), [-np.inf, 0.0]]).astype("float32")
+    large = np.linspace(88, 88.7, 1001).astype("float32")
+    for function in (expm1, tf.function(expm1, jit_compile=True)):
+        np.testing.assert_allclose(function(tf.constant(z)), np.expm1(z.astype("float64")), rtol=3e-7)
+        np.testing.assert_allclose(function(tf.constant(large)), np.exp(large.astype("float64")), rtol=1e-4)
+        assert np.isnan(function(tf.constant([np.nan], "float32"))[0])
+        assert function(tf.constant([89.0]))[0] == np.inf
+
+
+@pytest.mark.parametrize("policy", ["float64", "bfloat16", "float16"])
+def test_mpelu_of_other_precisions(policy):
+    layer = FusedMPELU(dtype=policy)
+    x = tf.constant(np.linspace(-2, 2, 48).reshape(2, 2, 4, 3), policy)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = layer(x)
+    gradients = tape.gradient(outputs, [x, *(weight.value for weight in layer.trainable_weights)])
+    tolerance = {"float64": 1e-12, "bfloat16": 2**-7, "float16": 2**-10}[policy]
+    wide = tf.cast(x, "float64").numpy()
+    negative = np.minimum(wide, 0)
+    assert_close(outputs, np.where(wide > 0, wide, np.expm1(negative)), tolerance)
+    assert_close(gradients[0], np.exp(negative), tolerance)
+    assert_close(gradients[1], np.expm1(negative).sum((0, 1, 2)), 2 * tolerance)
+    assert_close(gradients[2], (negative * np.exp(negative)).sum((0, 1, 2)), 2 * tolerance)
 
 
 def test_batch_norm_in_bfloat16():

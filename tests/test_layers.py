@@ -164,6 +164,15 @@ def test_alpha_and_beta_of_other_shapes(alpha, beta):
         assert_close(actual, value)
 
 
+@pytest.mark.parametrize("shape", [(), (7,), (0, 3)])
+def test_few_numbers(shape):
+    x, alpha, beta = np.full(shape, -0.5, "float32"), np.float32(1.5), np.float32(0.5)
+    outputs, gradients = outputs_and_gradients(mpelu, (x, alpha, beta), np.ones_like(x))
+    expected, expected_gradients = outputs_and_gradients(plain_mpelu, (x, alpha, beta), np.ones_like(x))
+    for actual, value in zip((outputs, *gradients), (expected, *expected_gradients), strict=True):
+        np.testing.assert_allclose(actual, value, rtol=1e-5)
+
+
 def test_gradient_of_the_gradient():
     """Of x alone: `alpha * beta**2 * exp(beta * x)` where x is negative."""
     x, alpha, beta = np.array([-1.5, -0.2, 0.7], "float32"), np.float32(0.5), np.float32(2)

@@ -14,8 +14,9 @@ from keras_mpelu import MPELU
 from keras_mpelu.kernels import tensorflow as kernel
 from training.normalized_mpelu_tensorflow import normalized_mpelu
 from training.optimizer import CoupledSGD
-from training.unit_functions import unit_name
 from zoo.graphs import deep_graphs
+from zoo.graphs import names_of_outputs
+from zoo.graphs import tensors_in
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -80,7 +81,8 @@ class FusedMPELU(MPELU):
         self.normalization = lambda: normalization  # a function, or Keras would count its weights as weights of ours
 
     def call(self, inputs, training=None):
-        alpha, beta = tf.convert_to_tensor(self.alpha), tf.convert_to_tensor(self.beta)
+        wide = keras.backend.result_type(inputs.dtype, "float32")
+        alpha, beta = (keras.ops.cast(weight, wide) for weight in (self.alpha, self.beta))
         before = self.normalization()
         if before is None or not before.normalizes(training):
             return _mpelu(inputs, alpha, beta)
@@ -93,8 +95,15 @@ class FusedMPELU(MPELU):
         return keras.KerasTensor(inputs.shape, self.compute_dtype)
 
 
-def accelerate(model):
-    """A clone of the model with these layers in place of the stock ones, same weights."""
+def accelerate(model, join_pairs=True):
+    """A clone of the model with these layers in place of the stock ones, same weights.
+
+    Args:
+        model: A functional model.
+        join_pairs: Whether a batch norm and the MPELU behind it may be computed
+            as one. XLA takes some seconds more to compile them, and
+            `unit_functions.pieces` may not part them.
+    """
     fused = {keras.layers.BatchNormalization: FusedBatchNormalization, MPELU: FusedMPELU}
 
     def clone(layer):
@@ -108,7 +117,7 @@ def accelerate(model):
     with deep_graphs():
         fast = keras.models.clone_model(model, clone_function=clone)
     fast.set_weights(model.get_weights())
-    if not tf.config.list_logical_devices("GPU"):  # which has fused kernels of its own, and sums fast enough
+    if join_pairs and not tf.config.list_logical_devices("GPU"):  # which has a fused batch norm of its own
         _join_pairs(fast)
     return fast
 
@@ -119,16 +128,21 @@ def _join_pairs(model):
     In float32: in bfloat16, where the conversions cost more than the memory, a
     step would take a tenth longer (MPELU pre-activation ResNet-164).
     """
-    readers = collections.Counter(
-        id(tensor) for tensor in keras.tree.flatten([model.outputs, *(layer.input for layer in model.layers)])
-    )
-    normalizations = {id(layer.output): layer for layer in model.layers if type(layer) is FusedBatchNormalization}
-    for layer in model.layers:
-        before = normalizations.get(id(layer.input)) if type(layer) is FusedMPELU else None
-        if before is None or before.compute_dtype != "float32" or readers[id(layer.input)] > 1:
+    layers = {layer.name: layer for layer in model.layers}
+    config = model.get_config()
+    calls = {entry["name"]: entry["inbound_nodes"] for entry in config["layers"]}
+    readers = collections.Counter(name for name, _ in tensors_in(list(calls.values())))
+    readers.update(names_of_outputs(config["output_layers"]))
+    for name, layer in layers.items():
+        if type(layer) is not FusedMPELU or len(calls[name]) > 1:
             continue
-        # Very deep networks are computed unit by unit, each with its own weights only.
-        if unit_name(layer) == unit_name(before) and None not in layer.input.shape[1:]:
+        ((source, shape),) = tensors_in(calls[name])
+        before = layers.get(source)
+        if type(before) is not FusedBatchNormalization or len(calls[source]) > 1 or readers[source] > 1:
+            continue
+        if "training" in (calls[source][0].get("kwargs") or {}) or None in shape[1:]:
+            continue
+        if before.dtype_policy.name == layer.dtype_policy.name == "float32":
             layer.take_over(before)
 
 

@@ -192,7 +192,7 @@ def _faster(network, recipe):
         from training import mirrored_tensorflow
         from training.unit_functions_tensorflow import forward_by_units
 
-        network, optimizer = fast_tensorflow.accelerate(network), fast_tensorflow.FusedCoupledSGD
+        network, optimizer = fast_tensorflow.accelerate(network, not deep), fast_tensorflow.FusedCoupledSGD
         if deep and not mirrored_tensorflow.is_distributed() and (pieces := _pieces(network)):
             model = functools.partial(TrainingModel, training_pass=forward_by_units(pieces))
     elif backend == "jax" and deep and not recipe.average and keras.distribution.distribution() is None:
@@ -492,7 +492,8 @@ def _first_bad_layer(model, rows):
     x = keras.ops.cast(keras.ops.take(model.inputs_on_device, rows, axis=0), model.network.inputs[0].dtype)
     for layer, output in zip(layers, probe(x, training=True), strict=True):
         if not np.isfinite(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32"))).all():
-            return f"first in the output of layer {layer.name}"
+            joined = getattr(layer, "normalization", lambda: None)()  # of a FusedMPELU, which then normalises too
+            return f"first in the output of layer {layer.name}" + (f" or of {joined.name}" if joined else "")
     return "with finite outputs in every layer"
 
 

@@ -23,67 +23,86 @@ def normalized_mpelu(x, gamma, offset, alpha, beta, epsilon):
     """MPELU of the normalised x, and the mean and the biased variance by channel, through which no gradient flows.
 
     Args:
-        x: Images of known size, channels last.
-        gamma: Scale of batch norm; this and the following of shape `(C,)`, in float32.
+        x: Images of known size, channels last, in float32.
+        gamma: Scale of batch norm; this and the following of shape `(C,)`.
         offset: Its offset, `beta` elsewhere.
         alpha: Of MPELU.
         beta: Of MPELU.
         epsilon: What batch norm adds to the variance.
     """
-    channels = x.shape[-1]
-    parts = math.gcd(x.shape[1:].num_elements() // channels, PARTS)
-
-    def rows(images):
-        return tf.reshape(images, (-1, channels))
-
-    def sums(terms):
-        return tf.reshape(sum_of_rows(terms), (channels,))
 
     @tf.custom_gradient
     def function(x, gamma, offset, alpha, beta):
-        count = tf.cast(tf.size(x) // channels, gamma.dtype)
-        # Deviations from some value of each channel: the squares of x itself could hide a small variance.
-        some = tf.cast(rows(x)[0], gamma.dtype)
-        moments = sums(_deviations(rows(x), some, parts))
-        deviation, square = tf.math.real(moments) / count, tf.math.imag(moments) / count
-        mean, variance = some + deviation, square - deviation * deviation
-        inverse = tf.math.rsqrt(variance + epsilon)
-        known = mean, gamma * inverse, offset - mean * gamma * inverse, alpha, beta
+        outputs, mean, variance = _forward_pass(x, gamma, offset, alpha, beta, epsilon)
 
         def gradient(upstream, *_):
-            terms = _terms(rows(x), rows(upstream), *known, parts)
-            by_offset, by_alpha = (tf.math.real(sums(each)) for each in terms)
-            by_gamma, by_beta = (tf.math.imag(sums(each)) for each in terms)
-            by_gamma *= inverse
-            by_x = _by_x(rows(x), rows(upstream), *known, by_offset / count, by_gamma * inverse / count)
-            return tf.reshape(by_x, tf.shape(x)), by_gamma, by_offset, by_alpha, alpha * by_beta
+            return _backward_pass(x, upstream, gamma, offset, alpha, beta, mean, variance, epsilon)
 
-        return (tf.reshape(_outputs(rows(x), *known[1:]), tf.shape(x)), mean, variance), gradient
+        return (outputs, mean, variance), gradient
 
     return function(x, gamma, offset, alpha, beta)
 
 
+# Functions, so that their operations are made once for all layers of one shape.
+@tf.function(autograph=False)
+def _forward_pass(x, gamma, offset, alpha, beta, epsilon):
+    rows, count, parts = _rows_count_and_parts(x)
+    # Deviations from the first image's mean: the squares of x itself could hide a variance that is small beside them.
+    near = tf.reduce_mean(x[0], (0, 1))
+    moments = _sums(_deviations(rows, near, parts))
+    deviation, square = tf.math.real(moments) / count, tf.math.imag(moments) / count
+    mean, variance = near + deviation, tf.maximum(square - deviation * deviation, 0)
+    scale = gamma * tf.math.rsqrt(variance + epsilon)
+    outputs = _outputs(rows, scale, offset - mean * scale, alpha, beta)
+    return tf.reshape(outputs, tf.shape(x)), mean, variance
+
+
+@tf.function(autograph=False)
+def _backward_pass(x, upstream, gamma, offset, alpha, beta, mean, variance, epsilon):
+    rows, count, parts = _rows_count_and_parts(x)
+    upstream = tf.reshape(upstream, tf.shape(rows))
+    inverse = tf.math.rsqrt(variance + epsilon)
+    scale = gamma * inverse
+    known = mean, scale, offset - mean * scale, alpha, beta
+    for_norm, for_mpelu = map(_sums, _terms(rows, upstream, *known, parts))
+    by_offset, by_gamma = tf.math.real(for_norm), inverse * tf.math.imag(for_norm)
+    by_alpha, by_beta = tf.math.real(for_mpelu), alpha * tf.math.imag(for_mpelu)
+    by_x = _by_x(rows, upstream, *known, by_offset / count, by_gamma * inverse / count)
+    return tf.reshape(by_x, tf.shape(x)), by_gamma, by_offset, by_alpha, by_beta
+
+
+def _rows_count_and_parts(x):
+    """The pixels as rows, their number in float32, and in how many parts they are computed."""
+    channels = x.shape[-1]
+    pixels = x.shape[1:].num_elements() // channels
+    rows = tf.reshape(x, (-1, channels))
+    return rows, tf.cast(tf.shape(rows)[0], tf.float32), math.gcd(pixels, PARTS)
+
+
+def _sums(terms):
+    return tf.reshape(sum_of_rows(terms), terms.shape[1:])
+
+
 @_compiled
-def _deviations(x, some, parts):
+def _deviations(x, near, parts):
     """What is summed for the mean and the variance, as complex numbers (see `keras_mpelu.kernels.tensorflow`)."""
-    deviations = [tf.cast(part, some.dtype) - some for part in tf.split(x, parts)]
+    deviations = [part - near for part in tf.split(x, parts)]
     return sum(tf.complex(deviation, deviation * deviation) for deviation in deviations)
 
 
 @_compiled
 def _outputs(x, scale, offset, alpha, beta):
-    return tf.cast(forward(tf.cast(x, scale.dtype) * scale + offset, alpha, beta, expm1), x.dtype)
+    return forward(x * scale + offset, alpha, beta, expm1)
 
 
 @_compiled
 def _terms(x, upstream, mean, scale, offset, alpha, beta, parts):
     """What is summed for offset and gamma, and for alpha and beta, but for factors."""
     for_norm, for_mpelu = [], []
-    for part, upstream_part in zip(tf.split(x, parts), tf.split(upstream, parts), strict=True):
-        wide, passed = tf.cast(part, scale.dtype), tf.cast(upstream_part, scale.dtype)
-        normalized = wide * scale + offset
+    for part, passed in zip(tf.split(x, parts), tf.split(upstream, parts), strict=True):
+        normalized = part * scale + offset
         by_normalized = passed * _slope(normalized, alpha, beta)
-        for_norm.append(tf.complex(by_normalized, by_normalized * (wide - mean)))
+        for_norm.append(tf.complex(by_normalized, by_normalized * (part - mean)))
         negative = tf.minimum(normalized, 0)
         grown = passed * tf.exp(beta * negative)
         for_mpelu.append(tf.complex(grown - passed, grown * negative))
@@ -92,9 +111,8 @@ def _terms(x, upstream, mean, scale, offset, alpha, beta, parts):
 
 @_compiled
 def _by_x(x, upstream, mean, scale, offset, alpha, beta, mean_by_offset, mean_by_gamma):
-    wide = tf.cast(x, scale.dtype)
-    by_normalized = tf.cast(upstream, scale.dtype) * _slope(wide * scale + offset, alpha, beta)
-    return tf.cast(scale * (by_normalized - mean_by_offset - (wide - mean) * mean_by_gamma), x.dtype)
+    by_normalized = upstream * _slope(x * scale + offset, alpha, beta)
+    return scale * (by_normalized - mean_by_offset - (x - mean) * mean_by_gamma)
 
 
 def _slope(x, alpha, beta):

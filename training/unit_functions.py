@@ -26,18 +26,12 @@ class Piece(typing.NamedTuple):
     others: list
 
 
-def unit_name(layer):
-    """The name of the residual unit that the layer is of, such as `"stage1_unit2"`; `None` in the stem and the head."""
-    match = UNIT.match(layer.name)
-    return match and match[1]
-
-
 def units(network):
     """The layers of each residual unit, in order."""
     found = {}
     for layer in network.layers:
-        if name := unit_name(layer):
-            found.setdefault(name, []).append(layer)
+        if match := UNIT.match(layer.name):
+            found.setdefault(match[1], []).append(layer)
     return list(found.values())
 
 

@@ -24,6 +24,8 @@ from keras import ops
 from keras_mpelu import MPELU
 from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
+from zoo.graphs import names_of_outputs
+from zoo.graphs import tensors_in
 
 LINEAR = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 # Only active in training; all return their inputs otherwise.
@@ -238,10 +240,10 @@ class _Plan:
             if len(entry["inbound_nodes"]) == 1 and entry["name"] in layers:
                 (node,) = entry["inbound_nodes"]
                 training = bool((node.get("kwargs") or {}).get("training"))
-                inputs, shapes = zip(*_tensors(node), strict=True) if _tensors(node) else ((), ())
+                inputs, shapes = zip(*tensors_in(node), strict=True) if tensors_in(node) else ((), ())
                 self.calls[entry["name"]] = _Call(layers[entry["name"]], inputs, shapes, training)
-        users = [(entry["name"], name) for entry in config["layers"] for name, _ in _tensors(entry["inbound_nodes"])]
-        users += [(None, name) for name in _names_of_outputs(config["output_layers"])]  # None: the caller
+        users = [(entry["name"], name) for entry in config["layers"] for name, _ in tensors_in(entry["inbound_nodes"])]
+        users += [(None, name) for name in names_of_outputs(config["output_layers"])]  # None: the caller
         for user, name in users:
             if name in self.calls:
                 self.calls[name].users.append(user)
@@ -419,23 +421,3 @@ def _norm(call):
 
 def _float64(values):
     return np.asarray(keras.ops.convert_to_numpy(values), "float64")
-
-
-def _tensors(part):
-    """Name of the layer that it is from, and shape, of each tensor in a serialised call, in order."""
-    if isinstance(part, dict):
-        if part.get("class_name") == "__keras_tensor__":
-            return [(part["config"]["keras_history"][0], tuple(part["config"]["shape"]))]
-        part = list(part.values())
-    return [tensor for item in part for tensor in _tensors(item)] if isinstance(part, list | tuple) else []
-
-
-def _names_of_outputs(part):
-    """Names in Keras's nest of `[layer, node, tensor]`."""
-    if isinstance(part, dict):
-        return [name for item in part.values() for name in _names_of_outputs(item)]
-    if isinstance(part, list | tuple):
-        if len(part) == 3 and isinstance(part[0], str) and isinstance(part[1], int):
-            return [part[0]]
-        return [name for item in part for name in _names_of_outputs(item)]
-    return []

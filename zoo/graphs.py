@@ -36,3 +36,23 @@ def functional_model(inputs, outputs, name):
     """`keras.Model`, however deep the graph."""
     with deep_graphs():
         return keras.Model(inputs, outputs, name=name)
+
+
+def tensors_in(part):
+    """Name of the layer that it is from, and shape, of each tensor in a serialised call, in order."""
+    if isinstance(part, dict):
+        if part.get("class_name") == "__keras_tensor__":
+            return [(part["config"]["keras_history"][0], tuple(part["config"]["shape"]))]
+        part = list(part.values())
+    return [tensor for item in part for tensor in tensors_in(item)] if isinstance(part, list | tuple) else []
+
+
+def names_of_outputs(part):
+    """Names in Keras's nest of `[layer, node, tensor]`."""
+    if isinstance(part, dict):
+        return [name for item in part.values() for name in names_of_outputs(item)]
+    if isinstance(part, list | tuple):
+        if len(part) == 3 and isinstance(part[0], str) and isinstance(part[1], int):
+            return [part[0]]
+        return [name for item in part for name in names_of_outputs(item)]
+    return []

@@ -23,10 +23,12 @@ def forward(x, alpha, beta, expm1=tf.math.expm1):
     return tf.cast(tf.nn.relu(wide) + alpha * expm1(beta * tf.minimum(wide, 0)), x.dtype)
 
 
+# A function, so that its operations are made once for all layers of one shape.
+@tf.function(autograph=False)
 def backward(x, alpha, beta, upstream):
     """The gradients of x, alpha and beta."""
-    size, width = alpha.shape.num_elements(), x.shape[-1]
-    if len(x.shape) > 1 and width and (size == 1 or alpha.shape[-1] == size == width):
+    size, width = alpha.shape.num_elements(), x.shape[-1] if len(x.shape) > 1 else None
+    if width and (size == 1 or alpha.shape[-1] == size == width):
         rows = (tf.reshape(tensor, (-1, width)) for tensor in (x, upstream))
         flat = (tf.reshape(tensor, (size,)) for tensor in (alpha, beta))
         numbers = x.shape[1:].num_elements()  # None for images of unknown size
@@ -51,7 +53,8 @@ def _by_x_and_terms(x, upstream, alpha, beta, parts):
     slope = tf.where(wide > 0, tf.ones_like(wide), alpha * beta * (expm1(beta * tf.minimum(wide, 0)) + 1))
     by_x = tf.cast(wide_upstream * slope, x.dtype)
     terms = []
-    for piece, piece_upstream in zip(tf.split(x, parts), tf.split(upstream, parts), strict=True):
+    pieces = (tf.split(tensor, parts) if parts > 1 else [tensor] for tensor in (x, upstream))
+    for piece, piece_upstream in zip(*pieces, strict=True):
         negative = tf.minimum(tf.cast(piece, alpha.dtype), 0)
         passed = tf.cast(piece_upstream, alpha.dtype)
         grown = passed * tf.exp(beta * negative)
@@ -60,18 +63,18 @@ def _by_x_and_terms(x, upstream, alpha, beta, parts):
 
 
 def expm1(z):
-    """exp(z) - 1 to 7e-7 of itself, in fewer operations than XLA's, and so few that XLA does not keep it in memory.
+    """exp(z) - 1 to 3e-7 of itself, in fewer operations than XLA's, and so few that XLA does not keep it in memory.
 
-    With z = k ln 2 + r it is 2^k p(r) + (2^k - 1), where p is the Taylor
-    polynomial of degree 6, with the coefficients that are best up to ln 2 / 2. From
-    88.4 on it is infinite.
+    With z = k ln 2 + r it is 2^k p(r) + (2^k - 1). p(r) = r + r^2 q(r), and q is the
+    Chebyshev fit of degree 4 to (exp(r) - 1 - r) / r^2 on +-ln 2 / 2, exact to 2e-8
+    of p. Above 88.38, near the largest number, it is exact to 1e-4.
     """
     if z.dtype != tf.float32:
         return tf.math.expm1(z)
     z = tf.clip_by_value(z, -87.0, 88.8)
-    k = tf.round(z * (1 / math.log(2)))
+    k = tf.minimum(tf.round(z * (1 / math.log(2))), 127.0)  # 2^128 is infinite
     r = (z - k * 0.693359375) + k * 2.12194440e-4  # ln 2 in two parts, the first of few digits
-    p = r + r * r * (0.5 + r * (1.6666665459e-1 + r * (4.1665795894e-2 + r * (8.3334519073e-3 + r * 1.3981999507e-3))))
+    p = r + r * r * (0.5 + r * (0.16666541 + r * (0.04166635 + r * (0.00836678 + r * 0.00139411))))
     power = tf.bitcast(tf.bitwise.left_shift(tf.cast(k, tf.int32) + 127, 23), tf.float32)
     return power * p + (power - 1)
 
