@@ -34,11 +34,11 @@ def bfloat16():
     keras.config.set_dtype_policy("float32")
 
 
-def example_model():
+def example_model(arch="mpelu_resnet20", depth=8):
     """A small network whose weights are all away from their defaults, and a batch for it."""
     rng = np.random.default_rng(0)
     keras.utils.set_random_seed(0)
-    model = create_model("mpelu_resnet20", depth=8, num_classes=5, classifier_activation=None, input_shape=(16, 16, 3))
+    model = create_model(arch, depth=depth, num_classes=5, classifier_activation=None, input_shape=(16, 16, 3))
     for weight in model.weights:
         if weight.name in ("gamma", "moving_variance", "alpha") or "_act" in weight.path:
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))
@@ -69,11 +69,12 @@ def assert_close(actual, expected, tolerance, message=""):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale, err_msg=message)
 
 
-def test_same_training_step():
-    model, x, upstream = example_model()
+@pytest.mark.parametrize("arch, depth, count", [("mpelu_resnet20", 8, 7), ("mpelu_preact_resnet164", 11, 10)])
+def test_same_training_step(arch, depth, count):
+    model, x, upstream = example_model(arch, depth)
     fast = accelerate(model)
-    assert sum(isinstance(layer, FusedMPELU) for layer in fast.layers) == 7
-    assert sum(isinstance(layer, FusedBatchNormalization) for layer in fast.layers) == 7
+    assert sum(isinstance(layer, FusedMPELU) for layer in fast.layers) == count
+    assert sum(isinstance(layer, FusedBatchNormalization) for layer in fast.layers) == count
     before = {weight.path: weight.numpy() for weight in model.non_trainable_weights}
     outputs, gradients, statistics = training_step(model, x, upstream)
     fast_outputs, fast_gradients, fast_statistics = training_step(fast, x, upstream)
@@ -90,13 +91,14 @@ def pairs(model):
     return [layer.name for layer in model.layers if isinstance(layer, FusedBatchNormalization) and layer.left_to_next]
 
 
-def test_which_pairs_are_joined(bfloat16):
-    assert pairs(accelerate(example_model()[0])) == []
+def test_which_networks_have_their_pairs_joined(bfloat16):
+    options = {"depth": 11, "num_classes": 5, "classifier_activation": None, "input_shape": (16, 16, 3)}
+    assert pairs(accelerate(create_model("mpelu_preact_resnet164", **options))) == []
     keras.config.set_dtype_policy("float32")
-    model = example_model()[0]
-    # The second ones of a unit are followed by the addition.
-    assert pairs(accelerate(model)) == ["stem_bn", *(f"stage{stage}_unit1_bn1" for stage in (1, 2, 3))]
+    model = create_model("mpelu_preact_resnet164", **options)
+    assert len(pairs(accelerate(model))) == sum(isinstance(layer, MPELU) for layer in model.layers) == 10
     assert pairs(accelerate(model, join_pairs=False)) == []
+    assert pairs(accelerate(example_model()[0])) == []  # half of its MPELUs are behind additions
 
 
 def test_pairs_that_others_use_are_not_joined():
