@@ -242,7 +242,8 @@ def test_twenty_kills(tmp_path):
     killed_runs_end_alike(tmp_path, kills=20)
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, whole):
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, whole, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 1e9)  # none between the two, however slow the machine
     for _ in range(2):
         with pytest.raises(loop.Interrupted):
             loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(6)])
