@@ -98,6 +98,8 @@ def test_which_networks_have_their_pairs_joined(bfloat16):
     model = create_model("mpelu_preact_resnet164", **options)
     assert len(pairs(accelerate(model))) == sum(isinstance(layer, MPELU) for layer in model.layers) == 10
     assert pairs(accelerate(model, join_pairs=False)) == []
+    assert len(pairs(accelerate(create_model("mpelu_nopre_resnet164", **options)))) == 8
+    assert pairs(accelerate(create_model("mpelu_onlypreact_resnet164", **options))) == []  # no norm before the first
     assert pairs(accelerate(example_model()[0])) == []  # half of its MPELUs are behind additions
 
 
@@ -169,6 +171,7 @@ def test_a_frozen_batch_norm_is_not_taken_over():
     inputs = keras.Input((4, 4, 3))
     model = keras.Model(inputs, MPELU()(keras.layers.BatchNormalization()(inputs)))
     fast = accelerate(model)
+    assert len(pairs(fast)) == 1
     fast.layers[1].trainable = False
     x = np.random.default_rng(0).standard_normal((4, 4, 4, 3)).astype("float32")
     np.testing.assert_allclose(fast(x, training=True), model(x, training=False), atol=1e-6)

@@ -26,8 +26,8 @@ from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
 from zoo.registry import create_model
 
-# Counts up whenever a change makes the same recipe and seed give other weights, but for the rounding of sums: an older
-# run is then not resumed.
+# Counts up whenever a change makes the same recipe and seed give other weights, but for rounding: an older run is then
+# not resumed.
 ENGINE = 4
 CHECKPOINT_SECONDS = 30
 CHECK_STEPS = 50  # after so many, or two seconds, the host waits for the device: to see a NaN, and to keep time
