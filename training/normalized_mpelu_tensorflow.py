@@ -14,7 +14,9 @@ import tensorflow as tf
 from keras_mpelu.kernels.tensorflow import PARTS
 from keras_mpelu.kernels.tensorflow import expm1
 from keras_mpelu.kernels.tensorflow import forward
+from keras_mpelu.kernels.tensorflow import slope
 from keras_mpelu.kernels.tensorflow import sum_of_rows
+from keras_mpelu.kernels.tensorflow import terms
 
 _compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
 
@@ -79,8 +81,8 @@ def _rows_count_and_parts(x):
     return rows, tf.cast(tf.shape(rows)[0], tf.float32), math.gcd(pixels, PARTS)
 
 
-def _sums(terms):
-    return tf.reshape(sum_of_rows(terms), terms.shape[1:])
+def _sums(summands):
+    return tf.reshape(sum_of_rows(summands), summands.shape[1:])
 
 
 @_compiled
@@ -101,19 +103,13 @@ def _terms(x, upstream, mean, scale, offset, alpha, beta, parts):
     for_norm, for_mpelu = [], []
     for part, passed in zip(tf.split(x, parts), tf.split(upstream, parts), strict=True):
         normalized = part * scale + offset
-        by_normalized = passed * _slope(normalized, alpha, beta)
+        by_normalized = passed * slope(normalized, alpha, beta)
         for_norm.append(tf.complex(by_normalized, by_normalized * (part - mean)))
-        negative = tf.minimum(normalized, 0)
-        grown = passed * tf.exp(beta * negative)
-        for_mpelu.append(tf.complex(grown - passed, grown * negative))
+        for_mpelu.append(terms(normalized, beta, passed))
     return sum(for_norm), sum(for_mpelu)
 
 
 @_compiled
 def _by_x(x, upstream, mean, scale, offset, alpha, beta, mean_by_offset, mean_by_gamma):
-    by_normalized = upstream * _slope(x * scale + offset, alpha, beta)
+    by_normalized = upstream * slope(x * scale + offset, alpha, beta)
     return scale * (by_normalized - mean_by_offset - (x - mean) * mean_by_gamma)
-
-
-def _slope(x, alpha, beta):
-    return tf.where(x > 0, tf.ones_like(x), alpha * beta * (expm1(beta * tf.minimum(x, 0)) + 1))

@@ -32,12 +32,12 @@ def backward(x, alpha, beta, upstream):
         rows = (tf.reshape(tensor, (-1, width)) for tensor in (x, upstream))
         flat = (tf.reshape(tensor, (size,)) for tensor in (alpha, beta))
         numbers = x.shape[1:].num_elements()  # None for images of unknown size
-        by_x, terms = _by_x_and_terms(*rows, *flat, math.gcd(numbers // width, PARTS) if numbers else 1)
+        by_x, summands = _by_x_and_terms(*rows, *flat, math.gcd(numbers // width, PARTS) if numbers else 1)
         by_x = tf.reshape(by_x, tf.shape(x))
-        sums = sum_of_rows(terms) if size > 1 else tf.reduce_sum(terms)
+        sums = sum_of_rows(summands) if size > 1 else tf.reduce_sum(summands)
     else:
-        by_x, terms = _by_x_and_terms(x, upstream, alpha, beta, 1)
-        sums = tf.reduce_sum(terms, shared_axes(alpha.shape, len(x.shape)))
+        by_x, summands = _by_x_and_terms(x, upstream, alpha, beta, 1)
+        sums = tf.reduce_sum(summands, shared_axes(alpha.shape, len(x.shape)))
     sums = tf.reshape(sums, alpha.shape)
     return by_x, tf.math.real(sums), alpha * tf.math.imag(sums)
 
@@ -50,16 +50,22 @@ def _by_x_and_terms(x, upstream, alpha, beta, parts):
     result, and would keep the exponentials in memory for all of them.
     """
     wide, wide_upstream = tf.cast(x, alpha.dtype), tf.cast(upstream, alpha.dtype)
-    slope = tf.where(wide > 0, tf.ones_like(wide), alpha * beta * (expm1(beta * tf.minimum(wide, 0)) + 1))
-    by_x = tf.cast(wide_upstream * slope, x.dtype)
-    terms = []
+    by_x = tf.cast(wide_upstream * slope(wide, alpha, beta), x.dtype)
     pieces = (tf.split(tensor, parts) if parts > 1 else [tensor] for tensor in (x, upstream))
-    for piece, piece_upstream in zip(*pieces, strict=True):
-        negative = tf.minimum(tf.cast(piece, alpha.dtype), 0)
-        passed = tf.cast(piece_upstream, alpha.dtype)
-        grown = passed * tf.exp(beta * negative)
-        terms.append(tf.complex(grown - passed, grown * negative))
-    return by_x, sum(terms)
+    wide_pieces = ((tf.cast(tensor, alpha.dtype) for tensor in piece) for piece in zip(*pieces, strict=True))
+    return by_x, sum(terms(piece, beta, piece_upstream) for piece, piece_upstream in wide_pieces)
+
+
+def slope(x, alpha, beta):
+    """The derivative of MPELU by x."""
+    return tf.where(x > 0, tf.ones_like(x), alpha * beta * (expm1(beta * tf.minimum(x, 0)) + 1))
+
+
+def terms(x, beta, upstream):
+    """What is summed for alpha, and for beta but for a factor of alpha, as the parts of complex numbers."""
+    negative = tf.minimum(x, 0)
+    grown = upstream * tf.exp(beta * negative)
+    return tf.complex(grown - upstream, grown * negative)
 
 
 def expm1(z):
