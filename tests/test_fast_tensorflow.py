@@ -1,5 +1,7 @@
 """The fast layers for TensorFlow against the stock ones, and against float64 NumPy."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow as tf
 
 from keras_mpelu.kernels.tensorflow import expm1
+from training import loop
 from training.fast_tensorflow import FusedBatchNormalization
 from training.fast_tensorflow import FusedCoupledSGD
 from training.fast_tensorflow import FusedMPELU
@@ -176,6 +179,15 @@ def test_a_frozen_batch_norm_is_not_taken_over():
     x = np.random.default_rng(0).standard_normal((4, 4, 4, 3)).astype("float32")
     np.testing.assert_allclose(fast(x, training=True), model(x, training=False), atol=1e-6)
     np.testing.assert_array_equal(fast.layers[1].moving_mean.numpy(), 0)
+
+
+def test_both_of_a_pair_are_named_where_a_loss_is_not_finite():
+    inputs = keras.Input((4, 4, 3))
+    fast = accelerate(keras.Model(inputs, MPELU(name="act")(keras.layers.BatchNormalization(name="bn")(inputs))))
+    fast.get_layer("bn").gamma.assign([3e38] * 3)
+    x = np.random.default_rng(0).standard_normal((4, 4, 4, 3)).astype("float32")
+    model = types.SimpleNamespace(network=fast, inputs_on_device=x)
+    assert loop._first_bad_layer(model, np.arange(4)) == "first in the output of layer act or of bn"
 
 
 def test_same_weights_paths_and_inference(tmp_path):
