@@ -12,6 +12,10 @@ from training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
 BACKEND = keras.backend.backend()
+# JAX's devices on one processor share a pool of as many threads as it has cores, and a thread waits in a collective
+# until the other device comes to it: with two threads both can wait in two collectives of one device, for ever (seen
+# once on a machine of two cores, under load). XLA takes the pool's size from NPROC.
+THREADS = "64"
 
 # Before the first operation; JAX takes it from the environment.
 TWO_LOGICAL_DEVICES = """
@@ -76,7 +80,7 @@ if keras.backend.backend() == "tensorflow":  # on JAX one draw is spread over th
 
 @pytest.mark.skipif(BACKEND == "torch", reason="several devices need JAX or TensorFlow")
 def test_two_devices_agree_with_one(tmp_path):
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": THREADS}
     program = (TWO_LOGICAL_DEVICES if BACKEND == "tensorflow" else "") + PROGRAM
     command = [sys.executable, "-c", program, str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
