@@ -168,6 +168,7 @@ PAPER = {
 WEIGHTS = {
     "elu_resnet20.cifar100": "3c000fc0b43803c9760c4e53f025247f14d44fb8e9fbe7e69f589797885e6c73",
     "mpelu_resnet20.cifar100": "4f7bc9a2893446eb1898c1657e6d2200ac7f8eb527116ad7c9af0c97ce4c401c",
+    "mpelu_resnet20.cifar100-modern": "311b3cacb2454f4c0fc7d31a5675a7ba6e35ffc84ce941682c98ee83504a6e47",
     "mpelu_resnet20.cifar100-nodecay": "3a4e1d5c19307de59ad3b7de8dad6484558eccd497ba597a7a4655f286ebd065",
     "relu_resnet20.cifar100": "d12331f9e12476c515f9b3d42a53f0a3ac84b83e17c40db6a0ae1493b3c19a84",
 }
