@@ -46,6 +46,14 @@ def float32():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    """Every test draws the same weights each time, alone too: one that passes by chance would fail by chance."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def keras_state():
     """Every file starts from a clear session (each test would spend some tenths of a second on collecting garbage)."""
