@@ -1,4 +1,4 @@
-"""`python -m training train / finetune / benchmark / card / publish / report`."""
+"""`python -m training train / finetune / benchmark / card / compact / publish / report`."""
 
 import argparse
 import os
@@ -108,6 +108,11 @@ def main(arguments=None):
     card = commands.add_parser("card", help="make card, model.safetensors and sums of folders anew")
     card.add_argument("folders", nargs="+", metavar="FOLDER", help="such as zoo/weights/mpelu_resnet20.cifar100")
     card.set_defaults(run=_card)
+
+    compact = commands.add_parser("compact", help="halve folders: kernels in float16, where top-1 stays")
+    compact.add_argument("folders", nargs="+", metavar="FOLDER", help="such as zoo/weights/mpelu_resnet20.cifar100")
+    compact.add_argument("--data-dir", help="where the data are looked for first (default: $ZOO_DATA_DIR)")
+    compact.set_defaults(run=_compact)
 
     publish = commands.add_parser("publish", help="check a folder of weights, upload it to the Hub, print its pin")
     publish.add_argument("name", help="such as mpelu_resnet20.cifar100, or the name of your own folder")
@@ -232,8 +237,18 @@ def _card(args):
     from training.card import rewrite
 
     for folder in args.folders:
-        pin = rewrite(folder)
-        print(f'{folder}\npin: "{pathlib.Path(folder).name}": "{pin}",')
+        _print_pin(folder, rewrite(folder))
+
+
+def _compact(args):
+    from training.compact import compact
+
+    for folder in args.folders:
+        _print_pin(folder, compact(folder, args.data_dir))
+
+
+def _print_pin(folder, pin):
+    print(f'{folder}\npin: "{pathlib.Path(folder).name}": "{pin}",', flush=True)
 
 
 def _publish(args):

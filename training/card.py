@@ -17,6 +17,7 @@ from zoo.card import short_card
 from zoo.card import snippet
 from zoo.hub import repository_of
 from zoo.registry import read_index
+from zoo.storage import as_stored
 
 LICENSE = "apache-2.0"
 
@@ -49,7 +50,8 @@ def card_text(details):
         f'Where the package does not know the name yet: `zoo.load_model("hf://{repository_of(name)}")`. After `import '
         "keras_mpelu`, plain `keras.saving.load_model` reads the folder that `huggingface_hub.snapshot_download` "
         "gives. model.safetensors holds the same weights by the names of the layers.\n",
-        f"Measured on the {data['test_rows']:,} test rows of {dataset_name}, read once, after the training; by "
+        f"Measured on the {data['test_rows']:,} test rows of {dataset_name}, read "
+        f"{'before and after rounding' if 'top1_in_float32' in results else 'once'}, after the training; by "
         f"`python -m zoo evaluate {name}`:\n",
         *_table(("figure", "these weights", "the paper's"), filter(None, rows)),
         f"Spread: {_spread(results)}\n",
@@ -70,6 +72,7 @@ def card_text(details):
         f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
         # Of the project's recipes; what led to options of one's own is not recorded.
         f"that time.{'' if 'command' in details else ' No choice was made on the test rows.'}\n",
+        *_storage(details),
         "![training curves](curves.png)\n",
         "## Limits\n",
         _limits(data["name"]) + "\n",
@@ -155,6 +158,16 @@ def _settings(recipe):
     return ["## Training\n", f"{recipe['notes']}\n", *_table(("setting", "value"), rows)]
 
 
+def _storage(details):
+    before = details["results"].get("top1_in_float32")
+    if before is None:
+        return []
+    return [
+        "The kernels were then rounded to float16, in which the files hold them (`python -m training compact`): top-1 "
+        f"was {100 * before:.2f} % before. The loaded model is in float32.\n"
+    ]
+
+
 def rewrite(folder, data_dir=None):
     """Makes the card, model.safetensors and the sums of a finished folder anew, without training.
 
@@ -229,7 +242,7 @@ def safetensors_bytes(model):
     from safetensors.numpy import save
 
     tensors = {
-        weight.path: np.ascontiguousarray(value)
+        weight.path: as_stored(np.ascontiguousarray(value))
         for weight, value in zip(model.weights, model.get_weights(), strict=True)
     }
     if len(tensors) < len(model.weights):

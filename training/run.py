@@ -237,7 +237,7 @@ def train(
             "history.csv": history_csv(history),
             "curves.png": curves_png(history, f"{recipe.name}, seed {seeds[0]}", alpha_beta),
             "model.safetensors": safetensors_bytes(published),
-            "test_logits.npz": _npz(logits=logits.astype("float16")),
+            "test_logits.npz": npz_bytes(logits=logits.astype("float16")),
         },
         overwrite=True,
     )
@@ -388,7 +388,7 @@ def _test_once(model, dataset, folder):
                 f"the test rows were read for other weights of this run ({others[0]}); the choice between the last and "
                 "the average weights belongs before that, on a validation split"
             )
-        loop.checkpoints.write_atomically(kept, _npz(logits=predict(model, dataset.x_test)))
+        loop.checkpoints.write_atomically(kept, npz_bytes(logits=predict(model, dataset.x_test)))
     logits = np.load(kept)["logits"]
     return logits, metrics(log_probabilities(logits, are_probabilities=False), dataset.y_test)
 
@@ -406,7 +406,7 @@ def _cross_validation(recipe, dataset):
     return {"cross_validation": cross_validate(recipe, dataset)}
 
 
-def _npz(**arrays):
+def npz_bytes(**arrays):
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

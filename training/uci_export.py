@@ -1,6 +1,5 @@
 """A self-normalizing network for a UCI task as a folder of weights, `snn_mlpN.uci-TASK`."""
 
-import io
 import itertools
 import pathlib
 import sys
@@ -16,6 +15,7 @@ from training.card import history_csv
 from training.card import safetensors_bytes
 from training.curves import curves_png
 from training.run import hardware
+from training.run import npz_bytes
 from training.run import versions
 from training.stacked import Trained
 from training.uci_ensemble import FULL
@@ -174,8 +174,6 @@ def export(out, task, row, full, slice_, data_dir=None):
         "versions": versions(),
     }
     logits = np.log(np.maximum(outputs, 1e-30)).astype("float16")
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, logits=logits)
     curve = [
         {"epoch": number, "loss": loss, "validation_loss": held, "validation_accuracy": accuracy}
         for number, (loss, held, accuracy) in enumerate(trained.history, start=1)
@@ -183,7 +181,7 @@ def export(out, task, row, full, slice_, data_dir=None):
     files = {
         "history.csv": history_csv(curve),
         "curves.png": curves_png(curve, name, panels=PANELS),
-        "test_logits.npz": buffer.getvalue(),
+        "test_logits.npz": npz_bytes(logits=logits),
         "model.safetensors": safetensors_bytes(model),
     }
     return save_model(model, pathlib.Path(out) / "hub" / name, details, card_text(details), files, overwrite=True)

@@ -43,6 +43,7 @@ from zoo.registry import read_index
 from zoo.registry import unknown_name
 from zoo.restoring import read_model
 from zoo.safety import Refused
+from zoo.storage import store_compactly
 
 BUNDLED = pathlib.Path(__file__).with_name("weights")
 # Best of five on the validation splits of `python -m training benchmark finetuning` (results/finetuning.csv).
@@ -345,7 +346,8 @@ def sha256(path):
 def save_model(model, folder, details=None, card=None, files=None, overwrite=False):
     """Saves a model as a folder that `zoo.load_model` and plain Keras load.
 
-    The folder appears complete or not at all.
+    The folder appears complete or not at all. Kernels all of whose values
+    float16 holds exactly lie in it as float16; no value changes.
 
     Args:
         model: A functional or sequential `keras.Model` of one input and one
@@ -389,6 +391,7 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
     try:
         with deep_graphs():
             model.save(new, zipped=False)
+        store_compactly(new / "model.weights.h5")
         np.savez_compressed(new / "golden.npz", inputs=inputs, outputs=outputs)
         (new / "recipe.json").write_text(json.dumps(details, indent=1) + "\n", encoding="utf-8")
         (new / "README.md").write_text(card or short_card(model, folder.name, details), encoding="utf-8")

@@ -1,0 +1,101 @@
+"""Halves a finished folder of weights: kernels rounded to float16, where the accuracy stays."""
+
+import pathlib
+
+import keras
+import numpy as np
+
+from training.card import card_text
+from training.card import is_of_a_recipe
+from training.card import safetensors_bytes
+from training.run import by_superclass
+from training.run import npz_bytes
+from zoo.datasets import load_dataset
+from zoo.details import read_details
+from zoo.evaluation import check_same_data
+from zoo.evaluation import log_probabilities
+from zoo.evaluation import metrics
+from zoo.pretrained import SUMS
+from zoo.pretrained import ends_in_softmax
+from zoo.pretrained import load_folder
+from zoo.pretrained import predict
+from zoo.pretrained import save_model
+from zoo.pretrained import sha256
+from zoo.pretrained import with_logits
+
+TOLERANCE = 2e-4 + 1e-9  # of top-1: two rows of 10,000, and what is lost in their difference
+
+
+def compact(folder, data_dir=None):
+    """Rounds the kernels of a finished folder to float16 and stores them so.
+
+    The rounded weights are the published ones from then on: every figure of the
+    test rows is measured anew, and the card gives top-1 before and after. The
+    folder is replaced whole or not at all; one that is rounded already keeps its
+    figures.
+
+    Args:
+        folder: A folder as `training.run.train` makes it.
+        data_dir: Where `zoo.load_dataset` looks first.
+
+    Returns:
+        The pin: the sha256 of the new SHA256SUMS, for the family's table.
+
+    Raises:
+        ValueError: the folder is not of a recipe, its top-1 is not that of its
+            card, or would change by more than 0.02 points.
+        OSError: there is no such folder, or its data are not at hand.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {str(folder)!r}")
+    model = load_folder(folder, compile=False)
+    details = read_details(folder, model)
+    if not is_of_a_recipe(details):
+        raise ValueError(f"{folder} is not of `python -m training train` on a data set with a name; zoo.save_model it")
+    dataset = load_dataset(details["data"]["name"], data_dir)
+    check_same_data(details, dataset)
+    stated = details["results"]["top1"]
+    before, _ = _test(model, dataset)
+    if abs(before["top1"] - stated) > TOLERANCE:
+        raise ValueError(f"{folder} has {before['top1']:.4f} of the test rows right, its card says {stated:.4f}")
+    round_kernels(model)
+    figures, logits = _test(model, dataset)
+    if not abs(figures["top1"] - before["top1"]) <= TOLERANCE:
+        raise ValueError(
+            f"{folder} would have {figures['top1']:.4f} of the test rows right in place of {before['top1']:.4f}, more "
+            f"than {TOLERANCE:.4f} apart; it stays in float32"
+        )
+    results = details["results"]
+    results.setdefault("top1_in_float32", stated)
+    results.update(figures, **by_superclass(dataset, logits))
+    results["top1_by_seed"][0] = figures["top1"]  # the first seed is the published one
+    kept = {file: (folder / file).read_bytes() for file in ("history.csv", "curves.png")}
+    made = {
+        "model.safetensors": safetensors_bytes(model),
+        "test_logits.npz": npz_bytes(logits=logits.astype("float16")),
+    }
+    save_model(model, folder, details, card_text(details), {**kept, **made}, overwrite=True)
+    return sha256(folder / SUMS)
+
+
+def round_kernels(model):
+    """Rounds all weights of two axes or more to float16's values; they stay float32.
+
+    Raises:
+        ValueError: one has a value beyond float16's range.
+    """
+    for weight in model.weights:
+        if len(weight.shape) > 1:
+            with np.errstate(over="ignore"):
+                rounded = keras.ops.convert_to_numpy(weight.value).astype("float16")
+            if not np.isfinite(rounded).all():
+                raise ValueError(f"{weight.path} has values beyond 65,504, the largest of float16; it stays in float32")
+            weight.assign(rounded.astype("float32"))
+
+
+def _test(model, dataset):
+    """Figures on the test rows, and the logits."""
+    model = with_logits(model)
+    logits = predict(model, dataset.x_test)
+    return metrics(log_probabilities(logits, ends_in_softmax(model)), dataset.y_test), logits
