@@ -166,9 +166,10 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "elu_resnet20.cifar100": "3c000fc0b43803c9760c4e53f025247f14d44fb8e9fbe7e69f589797885e6c73",
-    "mpelu_resnet20.cifar100": "4f7bc9a2893446eb1898c1657e6d2200ac7f8eb527116ad7c9af0c97ce4c401c",
-    "mpelu_resnet20.cifar100-modern": "311b3cacb2454f4c0fc7d31a5675a7ba6e35ffc84ce941682c98ee83504a6e47",
-    "mpelu_resnet20.cifar100-nodecay": "3a4e1d5c19307de59ad3b7de8dad6484558eccd497ba597a7a4655f286ebd065",
-    "relu_resnet20.cifar100": "d12331f9e12476c515f9b3d42a53f0a3ac84b83e17c40db6a0ae1493b3c19a84",
+    "elu_resnet20.cifar100": "9e3f70459d42f536736cc2cdb6916a1c7f162c0640cae00739457aca41ff9084",
+    "mpelu_resnet20.cifar100": "edd1baafc20d7242c23be0424700a96bd92d8ca0b41fd12386477cb6fbcbe3e0",
+    "mpelu_resnet20.cifar100-modern": "43b3ed20e0fba4fb1493d550a66a671a3759677555a85a71cc2eba3b320d4c39",
+    "mpelu_resnet20.cifar100-nodecay": "91b69da4098b4da2804a57ed988874758b00643c0ba28366722df074fb46001e",
+    "mpelu_resnet32.cifar100": "cff144d2986a6dbaa7e2421a70cb6cf01fe3bf4c42b49c38dd9005a05003f058",
+    "relu_resnet20.cifar100": "fbb061ce0cc375d288ca19498e7d7f06787f54ad0a2a682111e7aa44b3b25168",
 }
