@@ -48,7 +48,7 @@ def float32():
 
 @pytest.fixture(autouse=True)
 def seed():
-    """Every test draws the same weights each time, alone too: one that passes by chance would fail by chance."""
+    """Each test's own draws are the same each time, alone too: one that passes by chance would fail by chance."""
     import keras
 
     keras.utils.set_random_seed(0)

@@ -119,7 +119,7 @@ def change(folder, alter):
     zoo.save_model(model, folder, details, (folder / "README.md").read_text(), kept, overwrite=True)
 
 
-def test_a_compact_folder_is_half_as_large_and_as_good_and_may_be_published(folder, capsys):
+def test_a_compact_folder_has_half_the_weights_is_as_good_and_may_be_published(folder, capsys):
     before, weights = sizes(folder), zoo.load_model(folder, compile=False).get_weights()
     main(["compact", str(folder)])
     pin = sha256(folder / SUMS)
@@ -156,8 +156,8 @@ def test_what_is_compact_stays_as_it_is(folder):
 
 
 def tiny(model):
-    """A classifier that is as right as before in float32, and all zeros in float16."""
-    for weight in model.layers[-1].weights if model.layers[-1].weights else model.layers[-2].weights:
+    """A classifier that is as right as before in float32, and whose kernel is 0 in float16."""
+    for weight in model.get_layer("classifier").weights:
         weight.assign(weight * 1e-12)
 
 
@@ -167,6 +167,25 @@ def test_a_folder_that_would_lose_accuracy_stays_whole(folder):
     with pytest.raises(ValueError, match="would have .* in place of .*; it stays in float32"):
         compact(folder)
     assert bytes_of(folder) == before
+
+
+def test_figures_are_those_of_the_rounded_weights_and_the_ones_before_are_kept(folder, monkeypatch):
+    monkeypatch.setattr("training.compact.TOLERANCE", 2)
+    change(folder, tiny)
+    (folder / "notes.txt").write_text("kept")
+    before = json.loads((folder / "recipe.json").read_text())["results"]["top1"]
+    compact(folder)
+    results = json.loads((folder / "recipe.json").read_text())["results"]
+    after = zoo.evaluate(folder, "wine")["top1"]
+    assert results["top1"] == results["top1_by_seed"][0] == after < before == results["top1_in_float32"]
+    logits = zoo.load_model(folder, classifier_activation=None, compile=False)
+    wanted = logits.predict(zoo.load_dataset("wine").x_test, verbose=0)
+    with np.load(folder / "test_logits.npz") as stored:
+        np.testing.assert_allclose(stored["logits"], wanted, atol=1e-3)
+    with np.load(BUNDLED / SMALL / "test_logits.npz") as old:
+        assert np.abs(old["logits"] - wanted).max() > 0.1
+    assert f"top-1 was {100 * before:.2f} % before" in (folder / "README.md").read_text()
+    assert (folder / "notes.txt").read_text() == "kept"
 
 
 def test_values_beyond_float16_are_refused():

@@ -109,7 +109,7 @@ def main(arguments=None):
     card.add_argument("folders", nargs="+", metavar="FOLDER", help="such as zoo/weights/mpelu_resnet20.cifar100")
     card.set_defaults(run=_card)
 
-    compact = commands.add_parser("compact", help="halve folders: kernels in float16, where top-1 stays")
+    compact = commands.add_parser("compact", help="halve the weights of folders: kernels in float16, where top-1 stays")
     compact.add_argument("folders", nargs="+", metavar="FOLDER", help="such as zoo/weights/mpelu_resnet20.cifar100")
     compact.add_argument("--data-dir", help="where the data are looked for first (default: $ZOO_DATA_DIR)")
     compact.set_defaults(run=_compact)

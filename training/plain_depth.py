@@ -116,9 +116,10 @@ def draw(path):
         curves = [row for row in rows if (row["layers"], row["batch norm"], row["activation"]) == net]
         for initializer in dict.fromkeys(row["initializer"] for row in curves):
             points = [(int(row["step"]), float(row["loss"])) for row in curves if row["initializer"] == initializer]
-            panel.plot(*zip(*points, strict=True), color=colors[initializer], label=initializer, linewidth=1)
+            diverged = next((f" (not finite at {step})" for step, loss in points if not math.isfinite(loss)), "")
+            panel.plot(*zip(*points, strict=True), color=colors[initializer], label=initializer + diverged, linewidth=1)
         panel.axhline(math.log(100), color="black", linewidth=0.5, linestyle=":")
-        panel.set(title=f"{net[2]}, {net[0]} layers, {net[1]} batch norm", xlabel="step", ylim=(2.8, 5.2))
+        panel.set(title=f"{net[2]}, {net[0]} layers, {net[1]} batch norm", xlabel="step", ylim=(2.5, 5.2))
         panel.title.set_fontsize(9)
         panel.legend(fontsize=7)
     panels[0, 0].set_ylabel("training loss (nats; dotted: chance)")

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import math
+import os
 import pathlib
 import platform
 import shutil
@@ -413,13 +414,13 @@ def npz_bytes(**arrays):
 
 
 def hardware():
-    """The processor in words."""
+    """The processor in words, with the cores that this process may use."""
     try:
         lines = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout.splitlines()
         model = next(line.split(":")[1].strip() for line in lines if line.startswith("Model name"))
-        cores = next(line.split(":")[1].strip() for line in lines if line.startswith("CPU(s)"))
-        return f"{cores} cores of {model}"
-    except (OSError, StopIteration, subprocess.CalledProcessError):
+        cores = len(os.sched_getaffinity(0))
+        return f"{cores} core{'s' if cores > 1 else ''} of {model}"
+    except (AttributeError, OSError, StopIteration, subprocess.CalledProcessError):
         return platform.processor() or platform.machine()
 
 

@@ -166,10 +166,10 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "elu_resnet20.cifar100": "9e3f70459d42f536736cc2cdb6916a1c7f162c0640cae00739457aca41ff9084",
-    "mpelu_resnet20.cifar100": "edd1baafc20d7242c23be0424700a96bd92d8ca0b41fd12386477cb6fbcbe3e0",
-    "mpelu_resnet20.cifar100-modern": "43b3ed20e0fba4fb1493d550a66a671a3759677555a85a71cc2eba3b320d4c39",
-    "mpelu_resnet20.cifar100-nodecay": "91b69da4098b4da2804a57ed988874758b00643c0ba28366722df074fb46001e",
-    "mpelu_resnet32.cifar100": "cff144d2986a6dbaa7e2421a70cb6cf01fe3bf4c42b49c38dd9005a05003f058",
-    "relu_resnet20.cifar100": "fbb061ce0cc375d288ca19498e7d7f06787f54ad0a2a682111e7aa44b3b25168",
+    "elu_resnet20.cifar100": "70fb616c25f97094adc3543077fb136b239422126dff271fbead50a3d5cd8244",
+    "mpelu_resnet20.cifar100": "2394b9b98be519deed6213212920f2c44771c281e0e03f6f88a26d8f6b305785",
+    "mpelu_resnet20.cifar100-modern": "319f6cd2c95c8a807ca3da83ba09cf171bd25e3099442c113bc4253d98408cf9",
+    "mpelu_resnet20.cifar100-nodecay": "a9996640d5685f290a2a264d62fc3261a1a4fcc470b2f73793fef574b0ab76f0",
+    "mpelu_resnet32.cifar100": "338fb412f518492359ded238df5dcad1f0a17fa6286c5982f02c6ce4364ef91a",
+    "relu_resnet20.cifar100": "daa20a0a26d893a47ca9ebee1e3a4ada017782a916700bcff514123fdbe0b0b2",
 }

@@ -31,11 +31,13 @@ def store_compactly(path):
     with h5py.File(path, "r") as source, h5py.File(new, "w", libver="v108") as target:
 
         def copy(name, item):
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, h5py.Group):
+                target.create_group(name).attrs.update(item.attrs)
+            elif item.dtype == np.float32 and item.ndim > 1:
                 target[name] = as_stored(item[()])
+                target[name].attrs.update(item.attrs)
             else:
-                target.require_group(name)
-            target[name].attrs.update(item.attrs)
+                source.copy(item, target, name)
 
         source.visititems(copy)
     os.replace(new, path)
