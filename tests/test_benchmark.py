@@ -2,9 +2,12 @@
 
 import csv
 import dataclasses
+import os
+import shutil
 import time
 
 import keras
+import matplotlib.axes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -17,6 +20,7 @@ from training import modern
 from training import plain_depth
 from training import robustness
 from training import speed
+from training.run import hardware
 from zoo import datasets
 from zoo.pretrained import find_folder
 
@@ -158,6 +162,29 @@ def test_plain_networks_by_depth_and_their_picture(tmp_path, monkeypatch):
         writer.writeheader()
         writer.writerows(row for of in rows.values() for row in of)
     assert plain_depth.draw(path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_loss_that_is_not_finite_is_named_in_the_picture(tmp_path, monkeypatch):
+    labels = []
+    plot = matplotlib.axes.Axes.plot
+    monkeypatch.setattr(
+        matplotlib.axes.Axes,
+        "plot",
+        lambda *points, **options: labels.append(options["label"]) or plot(*points, **options),
+    )
+    path = tmp_path / "plain.csv"
+    losses = [("taylor fan_in", 20, 4.6), ("taylor fan_in", 40, 4.5), ("lsuv", 20, 5.7), ("lsuv", 40, "nan")]
+    lines = [f"52,without,elu,{rule},{step},{loss}" for rule, step, loss in losses]
+    path.write_text("\n".join(["layers,batch norm,activation,initializer,step,loss", *lines]))
+    plain_depth.draw(path)
+    assert labels == ["taylor fan_in", "lsuv (not finite at 40)"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or not shutil.which("lscpu"), reason="Linux's")
+def test_hardware_counts_the_cores_that_a_process_may_use(monkeypatch):
+    for cores, words in (({1}, "1 core of "), ({0, 5, 7}, "3 cores of ")):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process, cores=cores: cores)
+        assert hardware().startswith(words)
 
 
 @pytest.mark.slow

@@ -97,6 +97,23 @@ def test_weights_of_other_types_stay_what_they_are(tmp_path, dtype):
         )
 
 
+def names(folder):
+    """The groups of the weights file with their attributes, and the paths of its arrays."""
+    found = {}
+    with h5py.File(folder / "model.weights.h5") as file:
+        file.visititems(lambda name, item: found.update({name: dict(item.attrs)}))
+    return found
+
+
+def test_the_file_is_built_as_that_of_keras(tmp_path):
+    model = halved(network())
+    (tmp_path / "keras").mkdir()
+    model.save(tmp_path / "keras", zipped=False)
+    wanted = names(tmp_path / "keras")
+    assert {"name": "conv"} in wanted.values()
+    assert names(zoo.save_model(model, tmp_path / "ours")) == wanted
+
+
 @pytest.fixture
 def folder(tmp_path):
     return pathlib.Path(shutil.copytree(BUNDLED / SMALL, tmp_path / SMALL))

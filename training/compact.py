@@ -13,6 +13,7 @@ from training.run import npz_bytes
 from zoo.datasets import load_dataset
 from zoo.details import read_details
 from zoo.evaluation import check_same_data
+from zoo.evaluation import evaluate
 from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
 from zoo.hub import NEEDED
@@ -58,14 +59,14 @@ def compact(folder, data_dir=None):
     dataset = load_dataset(details["data"]["name"], data_dir)
     check_same_data(details, dataset)
     results = details["results"]
-    stored, _ = _test(model, dataset)
-    if abs(stored["top1"] - results["top1"]) > TOLERANCE:
-        raise ValueError(
-            f"{folder} has {stored['top1']:.4f} of the test rows right, its card says {results['top1']:.4f}"
-        )
+    stored = evaluate(model, dataset)["top1"]
+    if abs(stored - results["top1"]) > TOLERANCE:
+        raise ValueError(f"{folder} has {stored:.4f} of the test rows right, its card says {results['top1']:.4f}")
     before = results.setdefault("top1_in_float32", results["top1"])
     round_kernels(model)
-    figures, logits = _test(model, dataset)
+    rounded = with_logits(model)
+    logits = predict(rounded, dataset.x_test)
+    figures = metrics(log_probabilities(logits, ends_in_softmax(rounded)), dataset.y_test)
     if abs(figures["top1"] - before) > TOLERANCE:
         raise ValueError(
             f"{folder} would have {figures['top1']:.4f} of the test rows right in place of {before:.4f}, more "
@@ -93,10 +94,3 @@ def round_kernels(model):
             if not np.isfinite(rounded).all():
                 raise ValueError(f"{weight.path} has values beyond 65,504, the largest of float16; it stays in float32")
             weight.assign(rounded.astype("float32"))
-
-
-def _test(model, dataset):
-    """Figures on the test rows, and the logits."""
-    model = with_logits(model)
-    logits = predict(model, dataset.x_test)
-    return metrics(log_probabilities(logits, ends_in_softmax(model)), dataset.y_test), logits

@@ -13,12 +13,10 @@ import numpy as np
 def as_stored(value):
     """An array as it is stored: a float32 kernel whose values all exist in float16 as such, else unchanged.
 
-    Kernels have two axes or more. Vectors are few numbers, and among them are variances beyond float16's range.
-
     >>> as_stored(np.array([[0.5, 0.25]], "float32")).dtype, as_stored(np.array([[0.1]], "float32")).dtype
     (dtype('float16'), dtype('float32'))
     """
-    if value.ndim < 2 or value.dtype != np.float32:
+    if not _is_kernel(value):
         return value
     with np.errstate(over="ignore"):  # too large, so infinite and not equal
         half = value.astype(np.float16)
@@ -33,7 +31,7 @@ def store_compactly(path):
         def copy(name, item):
             if isinstance(item, h5py.Group):
                 target.create_group(name).attrs.update(item.attrs)
-            elif item.dtype == np.float32 and item.ndim > 1:
+            elif _is_kernel(item):
                 target[name] = as_stored(item[()])
                 target[name].attrs.update(item.attrs)
             else:
@@ -41,3 +39,8 @@ def store_compactly(path):
 
         source.visititems(copy)
     os.replace(new, path)
+
+
+def _is_kernel(array):
+    """Float32 of two axes or more. Vectors are few numbers, and among them are variances beyond float16's range."""
+    return array.dtype == np.float32 and array.ndim > 1
