@@ -599,6 +599,8 @@ def test_a_run_has_ended_where_epochs_seeds_and_recipe_are_the_stored_ones(tmp_p
         json.dumps({"recipe": {**fields, "notes": "Older."}, "runs": [{"seed": 0}]})
     )
     assert has_ended("--epochs 15 --seeds 0 1")
+    assert has_ended("--epochs 15 --seeds 0 1 --dtype float32")
+    assert not has_ended("--epochs 15 --seeds 0 1 --dtype mixed_bfloat16")
     assert has_ended("--validation 0.1 --epochs 15") and has_ended("--epochs=15 --validation=0.1")
     for options in ("", "--seeds 0 1", "--epochs 15 --seeds 0", "--epochs 15 --seeds 1 0", "--minutes 3 --seeds 0 1"):
         assert not has_ended(options)

@@ -35,7 +35,8 @@ def test_every_network_has_a_recipe_whose_settings_its_builder_takes():
             modern = get_recipe(f"{default.name.partition('-')[0]}-modern")
             assert (modern.schedule, modern.rates) == ("cosine", ()) and modern.average
             # What did not help the small networks on held-out rows is not in their recipe.
-            large = family not in ("resnet", "elu_resnet") or any(arch.endswith(depth) for depth in ("110", "1202"))
+            basic = family in ("resnet", "elu_resnet") and not arch.endswith(("110", "1202"))
+            large = not basic and arch != "mpelu_nopre_resnet29"
             for part in ("label_smoothing", "cutmix", "mixup", "erase"):
                 assert bool(getattr(modern, part)) == large, part
             residual = "stochastic_depth" in inspect.signature(builder).parameters
@@ -114,6 +115,39 @@ def test_a_csv_of_ones_own(tmp_path, capsys):
     assert "Rescaled from 60 to 3 epochs" in card and "my things.csv" in card and "of seeds [3, 4]" in card
     model = zoo.load_model(str(folder))
     assert model.predict(np.zeros((1, 2), "float32"), verbose=0).shape == (1, 2)
+
+
+def test_another_dtype_is_another_run_that_says_so(tmp_path, monkeypatch, capsys):
+    command = ["train", "snn_mlp2.wine", "--epochs", "1", "--out", str(tmp_path)]
+    assert training_command([*command, "--dtype", "mixed_bfloat16"]) == 0
+    folder = tmp_path / "snn_mlp2.wine" / "snn_mlp2.wine"
+    assert json.loads((folder / "recipe.json").read_text())["recipe"]["dtype"] == "mixed_bfloat16"
+    assert (
+        "`python -m training train snn_mlp2.wine --epochs 1 --dtype mixed_bfloat16`"
+        in (folder / "README.md").read_text()
+    )
+    assert {weight.dtype for weight in zoo.load_model(str(folder)).weights} == {"float32"}
+    assert training_command(command) == 1  # the recipe's own, float32
+    assert "is of another run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags, slow", [("sse2 avx2 fma", True), ("avx2 avx512_bf16", False), ("fp asimd bf16", False)]
+)
+def test_bfloat16_is_named_slow_where_the_processor_cannot_compute_in_it(tmp_path, flags, slow):
+    (tmp_path / "cpuinfo").write_text(f"model name\t: bf16-less\nflags\t\t: fpu {flags} sse\n")
+    assert run.bfloat16_is_slow(tmp_path / "cpuinfo") is slow
+    assert run.bfloat16_is_slow(tmp_path / "nowhere") is False  # macOS and Windows do not tell
+
+
+@pytest.mark.parametrize(
+    "slow, dtype, said", [(True, "mixed_bfloat16", 1), (True, "float32", 0), (False, "mixed_bfloat16", 0)]
+)
+def test_a_run_in_slow_bfloat16_names_the_way_out_before_it_begins(tmp_path, monkeypatch, capsys, slow, dtype, said):
+    monkeypatch.setattr(run, "bfloat16_is_slow", lambda: slow)
+    with pytest.raises(loop.Interrupted):
+        run.train(get_recipe("snn_mlp2.wine"), out=tmp_path, dtype=dtype, stop_after=0)
+    assert capsys.readouterr().err.count("--dtype float32 makes another run") == said
 
 
 def test_a_folder_of_images_of_ones_own(tmp_path):

@@ -62,6 +62,8 @@ PARAMETERS = {
     "mpelu_onlypreact_bn_resnet1001": 10_476_922 + 2 * (48 + 64 + 128),
     "mpelu_onlypreact_resnet1001": 10_476_922 + 2 * (48 + 64 + 128) - 111 * 2 * (64 + 128 + 256),
     "mpelu_nopre_resnet164": 1_696_250,
+    # 15 units less of 17 c^2 + 8 c for c in 16, 32, 64: kernels; scales, shifts, alphas and betas of two norms
+    "mpelu_nopre_resnet29": 1_696_250 - 15 * (17 * 5_376 + 8 * 112),
     "mpelu_nopre_resnet1001": 10_279_034,
     "mpelu025_nopre_resnet164": 1_696_250,
     "mpelu_nopre_endbn_resnet164": 1_712_378,
@@ -118,6 +120,7 @@ MLP8 = dense(16, 256) + 7 * dense(256, 256) + dense(256, 2)  # 16 columns, 8 lay
 RELU_PLAIN = {15: 111_956_456, 30: 115_892_456, 52: 121_665_256}
 AT_THE_DEFAULT_CLASSES = {
     "mpelu_nopre_resnet164": 1_719_380,
+    "mpelu_nopre_resnet29": 311_930 + 90 * 257,
     "mpelu_nopre_resnet1001": 10_302_164,
     "elu_net11": 1_669_028,
     "elu_net18": 39_330_404,

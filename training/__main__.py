@@ -7,7 +7,7 @@ import sys
 
 from zoo.__main__ import run_command
 
-OF_A_RUN = ("data", "seeds", "epochs", "minutes", "validation", "publish", "tensorboard")  # not of a queue
+OF_A_RUN = ("data", "seeds", "epochs", "minutes", "validation", "publish", "tensorboard", "dtype")  # not of a queue
 BENCHMARKS = (
     "tabular",
     "finetuning",
@@ -59,6 +59,7 @@ def main(arguments=None):
     train.add_argument("--stop-after", type=float, metavar="MINUTES", help="stop in time; the same command goes on")
     train.add_argument("--validation", type=float, metavar="FRACTION", help="hold training rows out; read no test row")
     train.add_argument("--publish", choices=["last", "average"], help="weights to publish, as chosen by --validation")
+    train.add_argument("--dtype", choices=["float32", "mixed_bfloat16"], help="dtype policy in place of the recipe's")
     train.add_argument("--devices", type=int, default=1, help="devices to spread a batch over (JAX, TensorFlow)")
     train.add_argument("--deterministic", action="store_true", help="exact resume on a GPU too (slower)")
     train.add_argument(
@@ -171,6 +172,7 @@ def _train(args, parse):
             args.label,
             args.publish,
             args.tensorboard,
+            args.dtype,
         )
     except Interrupted as reason:
         print(f"{reason}; the same command goes on from there", file=sys.stderr)

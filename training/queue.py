@@ -1,6 +1,7 @@
 """The queue: a Markdown table of training commands, worked through from the top."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import re
@@ -138,6 +139,8 @@ def _has_ended(run, out):
         path = home / "validation.json"
     if not path.exists():
         return False
+    if run.dtype:
+        recipe = dataclasses.replace(recipe, dtype=run.dtype)
     epochs, timed = run.epochs, home / "epochs_in_minutes.json"
     if run.minutes is not None:
         if not timed.exists() or (stored := read_json(timed))["minutes"] != run.minutes:

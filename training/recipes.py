@@ -460,13 +460,13 @@ IMAGES = {
     "nin": (("cifar10", "cifar100"), _nin),
     "plain": (CIFAR, _plain),
 }
-SMALL = 1_000_000  # parameters: what was found with ResNet-20 is taken for its like, up to depth 56
-BASIC_BLOCKS = ("resnet", "elu_resnet")
-RESIDUAL = (*BASIC_BLOCKS, "preact", "nopre")
+SMALL = 1_000_000  # parameters: what was found with ResNet-20 is taken for what has its short recipe, up to depth 56
+RESIDUAL = ("resnet", "elu_resnet", "preact", "nopre")
 # Networks that differ from their family.
 EXCEPTIONS = {
     "elu_net18": (CIFAR, _clevert18),
     "elu_net15": (("imagenet",), _clevert_imagenet),
+    "mpelu_nopre_resnet29": (CIFAR, _cifar_resnet),
     **{
         f"{kind}_plain{depth}": (("imagenet",), _plain)
         for kind in ("relu", "prelu", "elu", "mpelu")
@@ -493,7 +493,7 @@ def _image_recipes(arch, family):
                 yield _no_decay(f"{name}-nodecay")
             for tag, make in (("paper", _paper), ("warmup", _paper_warmup), ("dagger", _dagger)):
                 yield make(f"{name}-{tag}")
-        small = family in BASIC_BLOCKS and model_info(arch)["parameters"] < SMALL
+        small = own is _cifar_resnet and model_info(arch)["parameters"] < SMALL
         modern = _modern_small if small else _modern
         yield modern(f"{name}-modern", paper(name))
 

@@ -65,6 +65,7 @@ def train(
     label="label",
     publish=None,
     tensorboard=None,
+    dtype=None,
 ):
     """Trains every seed of a recipe and writes the folder of the first.
 
@@ -93,6 +94,7 @@ def train(
         publish: `"last"` or `"average"` in place of the recipe's; to be chosen
             by a run with `validation`.
         tensorboard: Folder for TensorBoard's logs, one folder each seed.
+        dtype: Keras dtype policy in place of the recipe's; another run.
 
     Returns:
         The path of the folder of weights, or of `validation.json`.
@@ -127,6 +129,8 @@ def train(
     named = recipe
     if publish is not None:
         recipe = dataclasses.replace(recipe, publish=publish)
+    if dtype is not None:
+        recipe = dataclasses.replace(recipe, dtype=dtype)
     home = pathlib.Path(out) / recipe.name
     check_writable(home)
     if tensorboard is not None:
@@ -138,6 +142,12 @@ def train(
         print(
             f"{', '.join(missing)} missing here: the run trains and keeps its checkpoints, but the folder of weights "
             f"is to be made where the extra keras-mpelu[train] is installed, by the same command on the same {out}",
+            file=sys.stderr,
+        )
+    if recipe.dtype == "mixed_bfloat16" and bfloat16_is_slow():
+        print(
+            f"{recipe.name} trains in bfloat16, for which this processor has no instructions: it can take ten times as "
+            "long as in float32; --dtype float32 makes another run of it, of which the card tells",
             file=sys.stderr,
         )
     dataset = load_dataset(recipe.dataset, data_dir) if data is None else own_dataset(data, recipe.arch, label)
@@ -258,6 +268,8 @@ def command_of(named, recipe, seeds, devices):
         options += ["--seeds", *seeds]
     if recipe.publish != named.publish:
         options += ["--publish", recipe.publish]
+    if recipe.dtype != named.dtype:
+        options += ["--dtype", recipe.dtype]
     if devices != 1:
         options += ["--devices", devices]
     return {"command": " ".join(map(str, ["python -m training train", named.name, *options]))} if options else {}
@@ -422,6 +434,16 @@ def hardware():
         return f"{cores} core{'s' if cores > 1 else ''} of {model}"
     except (AttributeError, OSError, StopIteration, subprocess.CalledProcessError):
         return platform.processor() or platform.machine()
+
+
+def bfloat16_is_slow(processors="/proc/cpuinfo"):
+    """Whether models run on a processor without instructions for bfloat16, as far as Linux's file tells."""
+    try:
+        known = pathlib.Path(processors).read_text().split()
+    except OSError:
+        return False
+    on_cpu = "cpu" in str(keras.ops.zeros(()).device).lower()
+    return on_cpu and not {"avx512_bf16", "amx_bf16", "bf16"} & set(known)
 
 
 def versions():
