@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands have it
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # PyTorch's threads wait for one another without rest: two workers of two threads on two cores took over ten times
     # as long as two of one thread.

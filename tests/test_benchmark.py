@@ -152,7 +152,7 @@ def test_plain_networks_by_depth_and_their_picture(tmp_path, monkeypatch):
     rows = {}
     for initializer in (plain_depth.GAUSSIAN, "taylor fan_in"):
         (key, measure), *_ = plain_depth.jobs({(15, False, "elu"): [initializer]}, steps=40)
-        rows[initializer] = [{**key, **row} for row in measure()]
+        rows[initializer] = [{**key, **row} for row in measure(dtype="float32")]  # in bfloat16 minutes on some machines
         assert [row["step"] for row in rows[initializer]] == [20, 40]
     stalled, trained = (float(of[-1]["loss"]) for of in rows.values())
     assert stalled == pytest.approx(np.log(4), abs=0.05) and trained < 0.8 * np.log(4)

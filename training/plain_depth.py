@@ -51,14 +51,14 @@ def jobs(nets=NETS, steps=None):
             yield key, functools.partial(losses, depth, batch_norm, activation, initializer, steps)
 
 
-def losses(depth, batch_norm, activation, initializer, steps=None, seed=0):
+def losses(depth, batch_norm, activation, initializer, steps=None, seed=0, dtype="mixed_bfloat16"):
     """The training loss of every 20 steps, as it goes, and the held-out accuracy at the end."""
     dataset = load_dataset(DATASET)
     order = np.random.default_rng(seed).permutation(len(dataset.y_train))
     held, order = order[:HELD], order[HELD:]
     steps = steps or len(order) // BATCH
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
+    keras.config.set_dtype_policy(dtype)
     try:
         model = _network(dataset, depth, batch_norm, activation, initializer, seed)
     finally:

@@ -56,7 +56,7 @@ def run_command(parser, arguments=None):
     args = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no start-up notes of TensorFlow among our lines
     # Read when TensorFlow is imported, which no command has done yet. By itself TensorFlow uses oneDNN only on newer
-    # processors than those with AVX2, where it more than doubles the speed of training (results/README.md).
+    # processors than those with AVX2, where training is 1.4 to 1.7 times as fast with it (results/README.md).
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         args.run(args)
