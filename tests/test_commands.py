@@ -83,6 +83,15 @@ def test_list_and_info_in_a_fresh_interpreter_are_quick_and_load_no_backend():
         assert words in shown
 
 
+@pytest.mark.parametrize("given, there", [(None, "1"), ("0", "0")])
+def test_the_commands_turn_onednn_on_unless_told_otherwise(given, there, monkeypatch, capsys):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if given:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    assert zoo_command("list", "mpelu_resnet20") == 0
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == there
+
+
 def test_info_of_an_architecture_gives_the_papers_figure(capsys):
     assert zoo_command("info", "mpelu_nopre_resnet164") == 0
     shown = capsys.readouterr().out

@@ -117,7 +117,7 @@ def test_a_csv_of_ones_own(tmp_path, capsys):
     assert model.predict(np.zeros((1, 2), "float32"), verbose=0).shape == (1, 2)
 
 
-def test_another_dtype_is_another_run_that_says_so(tmp_path, monkeypatch, capsys):
+def test_another_dtype_is_another_run_that_says_so(tmp_path, capsys):
     command = ["train", "snn_mlp2.wine", "--epochs", "1", "--out", str(tmp_path)]
     assert training_command([*command, "--dtype", "mixed_bfloat16"]) == 0
     folder = tmp_path / "snn_mlp2.wine" / "snn_mlp2.wine"

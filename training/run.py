@@ -127,10 +127,8 @@ def train(
             "by --data"
         )
     named = recipe
-    if publish is not None:
-        recipe = dataclasses.replace(recipe, publish=publish)
-    if dtype is not None:
-        recipe = dataclasses.replace(recipe, dtype=dtype)
+    given = {"publish": publish, "dtype": dtype}
+    recipe = dataclasses.replace(recipe, **{field: value for field, value in given.items() if value is not None})
     home = pathlib.Path(out) / recipe.name
     check_writable(home)
     if tensorboard is not None:
@@ -437,13 +435,12 @@ def hardware():
 
 
 def bfloat16_is_slow(processors="/proc/cpuinfo"):
-    """Whether models run on a processor without instructions for bfloat16, as far as Linux's file tells."""
+    """Whether models run on a processor without instructions for bfloat16; False where Linux's file is not there."""
     try:
         known = pathlib.Path(processors).read_text().split()
     except OSError:
         return False
-    on_cpu = "cpu" in str(keras.ops.zeros(()).device).lower()
-    return on_cpu and not {"avx512_bf16", "amx_bf16", "bf16"} & set(known)
+    return not {"avx512_bf16", "amx_bf16", "bf16"} & set(known) and "cpu" in str(keras.ops.zeros(()).device).lower()
 
 
 def versions():
