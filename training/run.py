@@ -142,12 +142,6 @@ def train(
             f"is to be made where the extra keras-mpelu[train] is installed, by the same command on the same {out}",
             file=sys.stderr,
         )
-    if recipe.dtype == "mixed_bfloat16" and bfloat16_is_slow():
-        print(
-            f"{recipe.name} trains in bfloat16, for which this processor has no instructions: it can take ten times as "
-            "long as in float32; --dtype float32 makes another run of it, of which the card tells",
-            file=sys.stderr,
-        )
     dataset = load_dataset(recipe.dataset, data_dir) if data is None else own_dataset(data, recipe.arch, label)
     if validation is not None:
         if not 0 < validation < 1:
@@ -166,6 +160,12 @@ def train(
         recipe = recipe.rescaled(epochs)
     made = home / ("validation.json" if validation is not None else f"{recipe.name}/recipe.json")
     _refuse_another(made, recipe, seeds)
+    if recipe.dtype == "mixed_bfloat16" and bfloat16_is_slow():
+        print(
+            f"{recipe.name} trains in bfloat16, for which this processor has no instructions: it can take ten times as "
+            "long as in float32; --dtype float32 makes another run of it, of which the card tells",
+            file=sys.stderr,
+        )
     runs = []
     for seed in seeds:
         left = minutes_left()
