@@ -68,6 +68,8 @@ def test_a_file_with_other_columns_is_left_alone(tmp_path):
     before = path.read_text()
     with pytest.raises(ValueError, match="some.csv has other columns than are measured now"):
         benchmark._write(path, [({"key": 2}, lambda: {"new": 2})])
+    with pytest.raises(ValueError, match="some.csv has other columns than are measured now"):
+        benchmark._write(path, [({"another": 1}, lambda: pytest.fail("measured in vain"))])
     assert path.read_text() == before
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -607,8 +608,12 @@ def test_a_run_has_ended_where_epochs_seeds_and_recipe_are_the_stored_ones(tmp_p
     for options in ("", "--epochs 14", "--epochs 15 --seeds 1"):
         assert not has_ended(f"--validation 0.1 {options}")
     assert not has_ended("--validation 0.2 --epochs 15")
-    (tmp_path / name / "epochs_in_minutes.json").write_text('{"minutes": 3.0, "epochs": 15}')
+    (tmp_path / name / "epochs_in_minutes.json").write_text("[[3.0, 15], [4.0, 20]]")
     assert has_ended("--minutes 3 --seeds 0 1") and not has_ended("--minutes 4 --seeds 0 1")
+    monkeypatch.setattr(queue, "BUNDLED", tmp_path / "weights")
+    assert not has_ended("--epochs 15 --seeds 0 1 --bundle")  # made, but not yet put into the package
+    shutil.copytree(tmp_path / name / name, tmp_path / "weights" / name)
+    assert has_ended("--epochs 15 --seeds 0 1 --bundle")
 
 
 # The command where only the modules of its first argument are found of those that others bring; it stops at a step.
@@ -693,8 +698,13 @@ def test_minutes_become_epochs_once(tmp_path, monkeypatch):
     arguments = recipe, Data(), {"num_features": 5}, tmp_path, 1
     epochs = run.epochs_in(2, *arguments)
     assert epochs >= 1
+    fit = loop.fit
     monkeypatch.setattr(loop, "fit", lambda *_: pytest.fail("timed again"))
     assert run.epochs_in(2, *arguments) == epochs
+    monkeypatch.setattr(loop, "fit", fit)
+    assert run.epochs_in(200, *arguments) > epochs
+    monkeypatch.setattr(loop, "fit", lambda *_: pytest.fail("timed again"))
+    assert run.epochs_in(2, *arguments) == epochs  # other minutes in between do not lose it
 
 
 @pytest.mark.parametrize("stop_after", [None, 1e-9])
@@ -759,6 +769,21 @@ def test_another_run_does_not_take_the_place_of_one_that_has_ended(tmp_path, mon
     path.write_text("")
     with pytest.raises(ValueError, match=f"{path.name} is damaged"):
         run.train(recipe, out=tmp_path, validation=validation)
+
+
+def test_another_run_does_not_take_the_place_of_a_bundled_one(tmp_path, monkeypatch):
+    from training import run
+
+    monkeypatch.setattr(run, "BUNDLED", tmp_path / "weights")
+    recipe = get_recipe("snn_mlp2.wine")
+    bundled = tmp_path / "weights" / recipe.name / "recipe.json"
+    bundled.parent.mkdir(parents=True)
+    bundled.write_text(json.dumps({"recipe": dataclasses.asdict(recipe), "results": {"seeds": [0]}}))
+    for given in ({"seeds": [5]}, {"epochs": 1}):
+        with pytest.raises(ValueError, match="is of another run .seeds .0., 100 epochs. .* leave --bundle out"):
+            run.train(recipe, out=tmp_path / "runs", bundle=True, **given)
+    assert run.train(recipe, out=tmp_path / "runs", seeds=[0, 1], epochs=100, bundle=True) == bundled.parent
+    assert json.loads(bundled.read_text())["results"]["seeds"] == [0, 1]
 
 
 def test_a_batch_larger_than_ones_own_data_becomes_the_data(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """`zoo.save_model` and `python -m zoo predict` on ordinary Keras models that are not of this zoo."""
 
 import json
+import os
+import pathlib
 
 import keras
 import numpy as np
@@ -214,3 +216,21 @@ def test_codes_are_read_from_a_csv(tmp_path, capsys):
     (tmp_path / "x.csv").write_text("a,b,c,d,e\n0,1,2,3,6\n")
     assert zoo.__main__.main(["predict", str(folder), str(tmp_path / "x.csv"), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["top5"]) == 3
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    folder = zoo.save_model(model, tmp_path / "mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    replace = os.replace
+
+    def refused(source, target):
+        if pathlib.Path(target) == folder and ".old." not in str(source):
+            raise PermissionError(f"{target} may not be written")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(PermissionError):
+        zoo.save_model(model, folder, overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [folder]

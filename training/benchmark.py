@@ -529,7 +529,10 @@ def _write(path, jobs, draw=None):
     if path.exists():
         with open(path, newline="") as file:
             done = list(csv.DictReader(file))
+    another = f"{path} has other columns than are measured now; move it away and measure anew"
     for number, (key, measure) in enumerate(jobs, start=1):
+        if done and not {*key, *conditions} <= set(done[0]):  # seen before it is measured, which can take long
+            raise ValueError(another)
         if any(all(row[name] == str(value) for name, value in key.items()) for row in done):
             continue
         measured = measure()
@@ -539,7 +542,7 @@ def _write(path, jobs, draw=None):
             if not file.tell():
                 writer.writeheader()
             elif done and list(done[0]) != list(rows[0]):
-                raise ValueError(f"{path} has other columns than are measured now; move it away and measure anew")
+                raise ValueError(f"{another}; this was measured now: {rows}")
             writer.writerows(rows)
         print(f"{number} of {len(jobs)}: {rows[-1]}", flush=True)
     if draw:

@@ -11,6 +11,7 @@ import numpy as np
 
 PART_BYTES = 15 * 2**20  # what moves in pieces of 16 MiB, with room to spare
 KEPT = 2
+TIMED_EPOCHS = "epochs_in_minutes.json"  # of a run that was given minutes: [[minutes, epochs], ...]
 
 
 def write_atomically(path, content):
@@ -33,6 +34,12 @@ def read_json(path):
         return json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); bring a sound copy of it, or give another --out") from None
+
+
+def timed_epochs(folder):
+    """Epochs by the minutes for which they were timed, of the run in this folder."""
+    path = folder / TIMED_EPOCHS
+    return dict(read_json(path)) if path.exists() else {}
 
 
 def save(folder, step, arrays, facts):

@@ -27,12 +27,12 @@ from zoo.hub import first_line
 from zoo.hub import read_sums
 from zoo.hub import repository_of
 from zoo.hub import tag_of
-from zoo.pretrained import BUNDLED
 from zoo.pretrained import SUMS
 from zoo.pretrained import check_folder
 from zoo.pretrained import load_folder
 from zoo.pretrained import predict
 from zoo.pretrained import sha256
+from zoo.registry import BUNDLED
 
 WAITING = pathlib.Path("results/hub")  # folders too large for the wheel
 FILES = {

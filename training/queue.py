@@ -12,8 +12,10 @@ import sys
 import time
 
 from training.checkpoints import read_json
+from training.checkpoints import timed_epochs
 from training.recipes import get_recipe
 from training.recipes import same_choice
+from zoo.registry import BUNDLED
 
 COMMAND = re.compile(r"`(python -m training train [^`]+)`")
 TEMPFAIL = getattr(os, "EX_TEMPFAIL", 75)
@@ -137,15 +139,14 @@ def _has_ended(run, out):
     if run.validation is not None:
         home = home / f"validation-{run.validation}"
         path = home / "validation.json"
-    if not path.exists():
-        return False
     if run.dtype:
         recipe = dataclasses.replace(recipe, dtype=run.dtype)
-    epochs, timed = run.epochs, home / "epochs_in_minutes.json"
+    epochs = run.epochs
     if run.minutes is not None:
-        if not timed.exists() or (stored := read_json(timed))["minutes"] != run.minutes:
+        epochs = timed_epochs(home).get(run.minutes)
+        if epochs is None:
             return False
-        epochs = stored["epochs"]
     if epochs is not None:
         recipe = recipe.rescaled(epochs)
-    return same_choice(read_json(path), recipe, run.seeds or recipe.seeds)
+    made = [path, BUNDLED / recipe.name / "recipe.json"] if run.bundle else [path]
+    return all(path.exists() and same_choice(read_json(path), recipe, run.seeds or recipe.seeds) for path in made)

@@ -38,12 +38,12 @@ from zoo.evaluation import metrics
 from zoo.evaluation import top1_by_superclass
 from zoo.index import multiply_accumulates
 from zoo.index import trainable_parameters
-from zoo.pretrained import BUNDLED
 from zoo.pretrained import SUMS
 from zoo.pretrained import predict
 from zoo.pretrained import put_in_place
 from zoo.pretrained import save_model
 from zoo.pretrained import sha256
+from zoo.registry import BUNDLED
 
 PACKAGING = ("huggingface_hub", "matplotlib", "safetensors")  # for the card, the picture, model.safetensors
 SPLIT_SEED = 0  # of the validation split: the same for all recipes, or they could not be compared
@@ -159,7 +159,10 @@ def train(
     if epochs is not None:
         recipe = recipe.rescaled(epochs)
     made = home / ("validation.json" if validation is not None else f"{recipe.name}/recipe.json")
-    _refuse_another(made, recipe, seeds)
+    _refuse_another(made, recipe, seeds, "give another --out, or move it away")
+    if bundle and validation is None:
+        bundled = BUNDLED / recipe.name / "recipe.json"
+        _refuse_another(bundled, recipe, seeds, "leave --bundle out, or remove the bundled folder")
     if recipe.dtype == "mixed_bfloat16" and bfloat16_is_slow():
         print(
             f"{recipe.name} trains in bfloat16, for which this processor has no instructions: it can take ten times as "
@@ -273,7 +276,7 @@ def command_of(named, recipe, seeds, devices):
     return {"command": " ".join(map(str, ["python -m training train", named.name, *options]))} if options else {}
 
 
-def _refuse_another(made, recipe, seeds):
+def _refuse_another(made, recipe, seeds, remedy):
     """What has ended is made anew or gets further seeds; another run does not take its place."""
     if not made.exists():
         return
@@ -282,7 +285,7 @@ def _refuse_another(made, recipe, seeds):
     if not same_choice(facts, recipe, seeds[: len(stored)]):
         raise ValueError(
             f"{made} is of another run (seeds {stored}, {facts['recipe']['epochs']} epochs) than this one (seeds "
-            f"{list(seeds)}, {recipe.epochs} epochs), which would replace it; give another --out, or move it away"
+            f"{list(seeds)}, {recipe.epochs} epochs), which would replace it; {remedy}"
         )
 
 
@@ -295,14 +298,14 @@ def logs_of(recipe, seed, folder, tensorboard):
 
 
 def epochs_in(minutes, recipe, dataset, arguments, home, devices, stop_after=None):
-    """Epochs that fit into the minutes here, from the time of some steps; a begun run keeps its number.
+    """Epochs that fit into the minutes here, from the time of some steps; the same minutes keep their number.
 
     Raises:
         training.loop.Interrupted: a signal or `stop_after` (minutes) came before the steps were timed.
     """
-    kept = home / "epochs_in_minutes.json"
-    if kept.exists() and (stored := loop.checkpoints.read_json(kept))["minutes"] == minutes:
-        return stored["epochs"]
+    known = loop.checkpoints.timed_epochs(home)
+    if minutes in known:
+        return known[minutes]
     clock = Clock()
     long_enough = recipe.rescaled(Clock.WARM + Clock.TIMED + 1)
     with tempfile.TemporaryDirectory() as folder:
@@ -322,7 +325,8 @@ def epochs_in(minutes, recipe, dataset, arguments, home, devices, stop_after=Non
         flush=True,
     )
     home.mkdir(parents=True, exist_ok=True)
-    loop.checkpoints.write_atomically(kept, json.dumps({"minutes": minutes, "epochs": epochs}).encode())
+    rows = [[*row] for row in {**known, minutes: epochs}.items()]
+    loop.checkpoints.write_atomically(home / loop.checkpoints.TIMED_EPOCHS, json.dumps(rows).encode())
     return epochs
 
 

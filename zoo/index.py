@@ -7,9 +7,9 @@ import re
 import keras
 import numpy as np
 
-from zoo.pretrained import BUNDLED
 from zoo.pretrained import SUMS
 from zoo.pretrained import sha256
+from zoo.registry import BUNDLED
 from zoo.registry import FAMILIES
 from zoo.registry import INDEX
 from zoo.registry import architectures

@@ -37,6 +37,7 @@ from zoo.hub import parse_address
 from zoo.hub import read_sums
 from zoo.hub import repository_of
 from zoo.hub import tag_of
+from zoo.registry import BUNDLED
 from zoo.registry import published_weights
 from zoo.registry import quoted
 from zoo.registry import read_index
@@ -45,7 +46,6 @@ from zoo.restoring import read_model
 from zoo.safety import Refused
 from zoo.storage import store_compactly
 
-BUNDLED = pathlib.Path(__file__).with_name("weights")
 # Best of five on the validation splits of `python -m training benchmark finetuning` (results/finetuning.csv).
 FINETUNING_RATE = 1e-3
 VERY_DEEP = 1000  # layers of Keras; nopre-1001 has 2,676, ResNet-164 some 440
@@ -436,11 +436,19 @@ def write_sums(folder):
 
 
 def put_in_place(new, folder):
-    """Renames a finished folder to its place; an old one is deleted only after that."""
+    """Renames a finished folder to its place; an old one is deleted only after that.
+
+    A kill between the two renames leaves the old one beside its place, as .NAME.old.PROCESS.
+    """
     old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
     if folder.exists():
         os.replace(folder, old)
-    os.replace(new, folder)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

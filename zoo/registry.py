@@ -12,6 +12,7 @@ import pathlib
 FAMILIES = ("resnet", "preact", "nopre", "elu_resnet", "elu_net", "nin", "plain", "snn")
 
 INDEX = pathlib.Path(__file__).with_name("index.json")
+BUNDLED = INDEX.with_name("weights")
 
 _architectures = {}  # name -> (builder, keyword arguments, family)
 
