@@ -233,13 +233,14 @@ def bad_inputs(tmp_path, write, header, rows):
     (tmp_path / "not_a_model").mkdir()
     out = tmp_path / "out"
     labelled = write(["label", *header], [["x", *rows[0]], ["y", *rows[1]]], "labelled.csv")
-    yield ("predict", "mpelu_resnet20.cifar10", "x.png"), "close: mpelu_resnet20.cifar100"
+    yield ("predict", "mpelu_resnet20.cifar10", tmp_path / "whole.png"), "close: mpelu_resnet20.cifar100"
     yield ("info", "nothing.like-it"), "unknown model 'nothing.like-it'"
     yield ("list", "nothing*"), "no model matches"
     yield ("evaluate", TABLE, "--dataset", "cifar1000"), "close: cifar100"
     yield ("evaluate", TABLE, "--dataset", "digits"), "takes inputs of shape (13,); digits has (64,)"
     yield ("evaluate", "snn_mlp4.digits", "--dataset", "wine"), "takes inputs of shape (64,)"
-    yield ("predict", IMAGES, tmp_path / "none.png"), "No such file"
+    yield ("predict", IMAGES, tmp_path / "none.png"), "no file"
+    yield ("predict", IMAGES, tmp_path / "lonely"), "is a folder; give the files in it"
     yield ("predict", IMAGES, tmp_path / "empty.png"), "is empty; expected an image"
     yield ("predict", IMAGES, tmp_path / "text.png"), "is not an image that Pillow can read"
     yield ("predict", IMAGES, tmp_path / "whole.png", tmp_path / "half.png"), "is a damaged or unusable image"
@@ -282,7 +283,8 @@ def bad_inputs(tmp_path, write, header, rows):
     yield ("finetune", TABLE, "--data", labelled, "--learning-rate", 0, "--out", out), "learning_rate is above 0"
     yield ("finetune", TABLE, "--data", labelled, "--epochs", 0, "--out", out), "epochs is 1 or more"
     yield ("train", TABLE, "--epochs", 0, "--out", out), "epochs is above 0"
-    yield ("finetune", "snn_mlp5", "--data", labelled, "--out", out), "unknown pretrained model 'snn_mlp5'"
+    yield ("finetune", "snn_mlp5", "--data", labelled, "--out", out), "unknown architecture 'snn_mlp5'; close: snn_mlp8, snn_mlp4"
+    yield ("finetune", TABLE, "--data", labelled, "--seed", -1, "--out", out), "seed is a whole number from 0 to"
 
 
 def test_bad_input_is_one_clear_line_and_leaves_nothing(tmp_path, wine_csv, capsys):

@@ -262,3 +262,23 @@ def test_load_model_deploys(tmp_path):
     again = zoo.load_model(zoo.save_model(bn, tmp_path / "deployed"))
     assert again.trainable_weights == [] and "Pointwise" in kinds(again)
     assert_same(again, bn)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow alone")
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")  # 2026-11, in favour of another package
+def test_tensorflow_lite_computes_the_same(tmp_path):
+    """Its converter once gave all layers that share a kernel the constants of one of them."""
+    import tensorflow as tf
+
+    model = give_statistics(zoo.create_model("mpelu_nopre_resnet29", depth=11, input_shape=(8, 8, 3)))
+    deployed = deploy(model)
+    assert sum(isinstance(layer, Pointwise) for layer in deployed.layers) > 2
+    deployed.export(tmp_path, verbose=False)
+    interpreter = tf.lite.Interpreter(model_content=tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert())
+    (given,), (returned,) = interpreter.get_input_details(), interpreter.get_output_details()
+    x = example_inputs(model)
+    interpreter.resize_tensor_input(given["index"], x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], x)
+    interpreter.invoke()
+    np.testing.assert_allclose(interpreter.get_tensor(returned["index"]), outputs_of(model, x), rtol=0, atol=1e-5)

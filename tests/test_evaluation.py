@@ -80,6 +80,8 @@ def test_data_that_do_not_fit_are_refused():
         zoo.evaluate(model, data_set(x, np.array([0, 1, 2, -1, 0]), 3))
     with pytest.raises(ValueError, match="take the argmax"):
         zoo.evaluate(model, data_set(x, np.eye(5, 3, dtype=int), 3))
+    with pytest.raises(ValueError, match="received tuple; on arrays of your own"):
+        zoo.evaluate(model, (x, np.zeros(5, int)))
     with pytest.raises(ValueError, match="one label for each"):
         zoo.evaluate(model, data_set(x, np.zeros(4, int), 3))
     with pytest.raises(ValueError, match="of one or more rows"):

@@ -278,7 +278,7 @@ def test_a_path_is_evaluated_as_its_text_is():
 
 @pytest.mark.parametrize("num_classes", [0, -1, 2.5, "ten", True])
 def test_a_senseless_number_of_classes_is_refused(num_classes):
-    with pytest.raises(ValueError, match="num_classes is an integer of 1 or more"):
+    with pytest.raises(ValueError, match="num_classes is an integer, 1 or more"):
         zoo.load_model(SMALL, num_classes=num_classes)
 
 

@@ -357,6 +357,7 @@ def test_signal_keeps_its_moments_through_a_deep_mlp():
         (lambda: zoo.create_model("mpelu_resnet20", depth=21), "6n\\+2"),
         (lambda: zoo.create_model("mpelu_nopre_resnet164", depth=100), "9n\\+2"),
         (lambda: zoo.create_model("mpelu_resnet20", activation="gelu"), "relu, elu, mpelu"),
+        (lambda: zoo.create_model("mpelu_resnet20", num_classes=0), "num_classes is an integer, 1 or more; received 0"),
         (lambda: zoo.create_model("mpelu_resnet20", widht=3), "no option 'widht'"),
         (lambda: zoo.create_model("mpelu_resnet20", input_shape=(2, 32, 3)), "4 x 4"),
         (lambda: zoo.create_model("mpelu_b_resnet20", activation="elu"), "for activation='mpelu'"),

@@ -12,6 +12,7 @@ from PIL import Image
 
 import zoo
 import zoo.__main__
+from zoo.deploy import deploy
 from zoo.prediction import predict_files
 from zoo.pretrained import golden_inputs
 
@@ -206,7 +207,8 @@ def test_one_output_is_a_number_or_the_probability_of_the_second_class(tmp_path)
 )
 def test_what_files_cannot_be_for_is_one_line(tmp_path, capsys, model, words):
     model().save(tmp_path / "net", zipped=False)
-    assert zoo.__main__.main(["predict", str(tmp_path / "net"), "x.png"]) == 1
+    (tmp_path / "x.png").touch()
+    assert zoo.__main__.main(["predict", str(tmp_path / "net"), str(tmp_path / "x.png")]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
 
@@ -234,3 +236,20 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
         zoo.save_model(model, folder, overwrite=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_the_card_says_what_reads_the_folder_and_what_it_knows(tmp_path):
+    network = zoo.create_model("mpelu_resnet20", depth=8, input_shape=(8, 8, 3), num_classes=2)
+    card = (zoo.save_model(network, tmp_path / "plain") / "README.md").read_text()
+    assert "`import keras_mpelu`" in card and "the classes above" not in card  # it has none
+    deployed = deploy(network)
+    card = (zoo.save_model(deployed, tmp_path / "deployed", {"class_names": ["a", "b"]}) / "README.md").read_text()
+    assert "`import zoo.deploy`" in card and "the classes above" in card
+
+
+def test_an_activation_that_no_layer_has_is_not_replaced(tmp_path):
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Rescaling(2.0, name="units")(keras.layers.Dense(1, name="classifier")(inputs))
+    folder = zoo.save_model(keras.Model(inputs, outputs, name="of_numbers"), tmp_path / "net")
+    with pytest.raises(ValueError, match="ends in a Rescaling layer 'units', which has no activation to replace"):
+        zoo.load_model(folder, classifier_activation=None)

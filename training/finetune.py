@@ -24,6 +24,7 @@ from zoo.pretrained import head_layers
 from zoo.pretrained import load_folder
 from zoo.pretrained import save_model
 from zoo.registry import list_models
+from zoo.registry import unknown_name
 
 BATCH = 32
 EPOCHS = 30
@@ -69,7 +70,12 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     learning_rate = FINETUNING_RATE if learning_rate is None else learning_rate
     if not learning_rate > 0:
         raise ValueError(f"learning_rate is above 0; received {learning_rate}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1; received {seed}")
     check_writable(out)
+    architecture = not pathlib.Path(name).is_dir() and not {".", "/"} & set(name)
+    if architecture and name not in list_models():
+        raise unknown_name(name, list_models(), "architecture")
     if name in list_models() and not data.is_dir():
         options = {"learning_rate": learning_rate, "validation": validation, "seed": seed, **table_options}
         return finetune_table(name, data, out, label, epochs=epochs, **options)

@@ -108,11 +108,13 @@ def _kind(details):
     return "tabular" if details.get("feature_names") else "image"
 
 
-def snippet(address, model_input, outputs):
+def snippet(address, model_input, outputs, of_table=False):
     """The first lines that a reader of the card needs; every card's are run by the tests."""
     count = ", ".join(map(str, model_input))
     if len(model_input) == 3:
         inputs = f'inputs = np.zeros((2, {count}), "uint8")  # images: 0 to 255, height x width x channels'
+    elif of_table:
+        inputs = f'inputs = np.zeros((2, {count}), "float32")  # rows: the table as the command below encodes it'
     else:
         inputs = f'inputs = np.zeros((2, {count}), "float32")  # rows: the columns as they are in the data'
     return (
@@ -128,13 +130,15 @@ def example_shape(model):
 
 def short_card(model, name, details):
     """The card that `zoo.save_model` writes where none is given."""
+    # Where the layers are registered that Keras has not.
+    module = "zoo.deploy" if any(type(layer).__module__ == "zoo.deploy" for layer in model.layers) else "keras_mpelu"
     results, classes, base = details.get("results", {}), details.get("class_names", []), details.get("base_model")
     lines = [
         card_head(details, name, license=details.get("license")),
         f"# {name}\n",
-        snippet(f"./{name}", example_shape(model), model.output_shape[-1]),
+        snippet(f"./{name}", example_shape(model), model.output_shape[-1], "table" in details),
         f"Once uploaded, `hf://NAMESPACE/{name}` takes the place of `./{name}`. It needs keras-mpelu; after "
-        "`import keras_mpelu`, plain `keras.saving.load_model` reads the folder too.\n",
+        f"`import {module}`, plain `keras.saving.load_model` reads the folder too.\n",
         f"`{model.name}`, {model.count_params():,} parameters"
         + (f", fine-tuned from `{base}`" if base and base not in read_index()["architectures"] else "")
         + ".\n",
@@ -150,5 +154,6 @@ def short_card(model, name, details):
             f"Top-1 accuracy {100 * results['top1']:.2f} % on {results['rows']:,} held-out rows"
             f"{several or '; n = 1, so no spread can be given'}.\n"
         )
-    lines.append("## Limits\n\nKnows only the classes above, and only inputs like those that it was trained on.\n")
+    known = "the classes above, and only " if classes else ""
+    lines.append(f"## Limits\n\nKnows only {known}inputs like those that it was trained on.\n")
     return "\n".join(lines)

@@ -150,7 +150,14 @@ def _decaying_exp(x):
 def _xla(**options):
     import tensorflow as tf
 
-    return tf.function(functools.partial(_pointwise, **options), jit_compile=True)
+    kernel = tf.function(functools.partial(_pointwise, **options), jit_compile=True)
+
+    def compute(inputs, constants):
+        # As tensors: where layers share a function and give it variables, TensorFlow Lite's converter puts the values
+        # of one of the layers into it, for all.
+        return kernel(inputs, [tf.convert_to_tensor(constant) for constant in constants])
+
+    return compute
 
 
 def deploy(model):

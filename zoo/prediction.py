@@ -41,6 +41,11 @@ def predict_files(name, files):
         ValueError: a file is not what the model takes.
         OSError: a file cannot be read.
     """
+    for path in map(pathlib.Path, files):  # before the model, which takes seconds to load
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; give the files in it, such as {path / '*'}")
+        if not path.exists():
+            raise FileNotFoundError(f"no file {str(path)!r}")
     model, details = load_with_details(name)
     _check_predictable(model, details)
     inputs, labels = [], []

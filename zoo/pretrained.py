@@ -9,7 +9,6 @@ Keras reads it (zoo/safety.py).
 
 import contextlib
 import json
-import numbers
 import os
 import pathlib
 import shutil
@@ -37,6 +36,7 @@ from zoo.hub import parse_address
 from zoo.hub import read_sums
 from zoo.hub import repository_of
 from zoo.hub import tag_of
+from zoo.options import check_integer
 from zoo.registry import BUNDLED
 from zoo.registry import published_weights
 from zoo.registry import quoted
@@ -97,7 +97,8 @@ def load_model(
             trained any more: fine-tune without, and deploy what came of it.
 
     Returns:
-        A functional `keras.Model`.
+        A functional `keras.Model`, in the dtype that it was saved in, whatever
+        Keras's dtype policy: float32 for every published model.
 
     Raises:
         ValueError: unknown name, damaged or foreign files; `deploy` with a new
@@ -238,8 +239,7 @@ def _with_head(model, num_classes, classifier_activation):
     own_classes = model.output_shape[-1]
     if num_classes is None:
         num_classes = own_classes
-    if isinstance(num_classes, bool) or not isinstance(num_classes, numbers.Integral) or num_classes < 1:
-        raise ValueError(f"num_classes is an integer of 1 or more; received {num_classes!r}")
+    check_integer("num_classes", num_classes)
     num_classes = int(num_classes)  # NumPy's integers are none to Keras
     outputs = head[0].input
     new = []
@@ -247,6 +247,11 @@ def _with_head(model, num_classes, classifier_activation):
         config = layer.get_config()
         config.update({size: num_classes for size in ("units", "filters") if size in config})
         if layer is head[-1] and classifier_activation != OWN:
+            if "activation" not in config:
+                raise ValueError(
+                    f"model {model.name!r} ends in a {type(layer).__name__} layer {layer.name!r}, which has no "
+                    "activation to replace; load it without classifier_activation"
+                )
             config["activation"] = keras.activations.serialize(keras.activations.get(classifier_activation))
         new_layer = type(layer).from_config(config)
         outputs = new_layer(outputs)

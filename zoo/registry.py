@@ -8,6 +8,8 @@ import inspect
 import json
 import pathlib
 
+from zoo.options import check_integer
+
 # One module per family. A new family is its file and its name here.
 FAMILIES = ("resnet", "preact", "nopre", "elu_resnet", "elu_net", "nin", "plain", "snn")
 
@@ -64,7 +66,8 @@ def create_model(arch, **overrides):
         A functional `keras.Model`, not compiled.
 
     Raises:
-        ValueError: the name is unknown, or the builder has no such argument.
+        ValueError: the name is unknown, the builder has no such argument, or
+            `num_classes` is no number of classes.
 
     Example:
 
@@ -79,6 +82,9 @@ def create_model(arch, **overrides):
     accepted = inspect.signature(builder).parameters
     if strange := sorted(set(overrides) - set(accepted)):
         raise ValueError(f"{arch} has no option {strange[0]!r}; its options are {', '.join(accepted)}")
+    if "num_classes" in overrides:
+        check_integer("num_classes", overrides["num_classes"])
+        overrides["num_classes"] = int(overrides["num_classes"])  # NumPy's integers are none to Keras
     return builder(**{"name": arch, **arguments, **overrides})
 
 
