@@ -10,6 +10,7 @@ import pytest
 import training.__main__
 import zoo.__main__
 from keras_mpelu import OneHotColumns
+from training.own_data import hold_out
 from zoo import tables
 from zoo.prediction import read_csv
 
@@ -121,6 +122,26 @@ def test_a_number_of_a_raw_table(tmp_path, capsys):
     truth = np.array([float(row[4]) for row in rows])
     assert np.corrcoef(values, truth)[0, 1] > 0.95 and abs(np.mean(values) - truth.mean()) < 20
     assert "mean_absolute_error" in str(zoo.load_model(str(out)).get_compile_config())
+
+
+def parts(labels, seed):
+    """The numbers of the rows that `finetune` trains on, and of those that it holds out."""
+    held = hold_out(np.arange(len(labels)), labels, ("a", "b"), (), 0.2, seed)
+    inner = hold_out(held.x_train, held.y_train, ("a", "b"), (), 0.2, seed + 1, all_may_stay=True)
+    return inner.x_train, held.x_test
+
+
+def test_a_column_is_of_one_kind_whichever_rows_are_held_out(tmp_path):
+    labels = np.arange(40) % 2
+    _, held = parts(labels, seed=4)
+    rows = [[str(number % 5 + 1), "ab"[label]] for number, label in enumerate(labels)]
+    rows[held[0]][0] = "X"  # the only text among numbers
+    data = write(tmp_path / "mixed.csv", ["code", "y"], rows)
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "y", "--out", tmp_path / "out", "--epochs", 1)
+    assert command(training, *arguments, "--seed", 4) == 0
+    (column,) = json.loads((tmp_path / "out" / "recipe.json").read_text())["table"]["columns"]
+    assert column["kind"] == "category" and column["vocabulary"] == ["1", "2", "3", "4", "5"]
+    assert command(zoo, "predict", tmp_path / "out", data) == 0
 
 
 def test_stops_early_where_nothing_can_be_learned(tmp_path):

@@ -98,8 +98,10 @@ def finetune_table(
     strata = labels if classes else np.zeros(len(labels), int)
     held = hold_out(np.arange(len(labels)), strata, classes or ("all",), (), validation, seed)
     inner = hold_out(held.x_train, held.y_train, classes or ("all",), (), validation, seed + 1, all_may_stay=True)
-    # What is learned from rows (vocabularies, medians) is learned without those held out.
-    table = tables.learn(data, header, [rows[k] for k in held.x_train], target, categorical, ignore)
+    # What is learned from rows (vocabularies, medians) is learned without those held out; what kind a column is, is
+    # not: a text among numbers in the held-out rows alone would be no number there.
+    categories = [column.name for column in table.columns if column.kind == "category"]
+    table = tables.learn(data, header, [rows[k] for k in held.x_train], target, categories, ignore)
     x = tables.encode(table, data, header, rows)
     return _Fit(arch, data, out, table, x, labels, classes, inner.x_train, inner.x_test, held.x_test).run(
         epochs or EPOCHS, FINETUNING_RATE if learning_rate is None else learning_rate, patience, balanced, seed
