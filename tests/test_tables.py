@@ -144,6 +144,33 @@ def test_a_column_is_of_one_kind_whichever_rows_are_held_out(tmp_path):
     assert command(zoo, "predict", tmp_path / "out", data) == 0
 
 
+def one_cost_apart(path, row):
+    """A table whose target is 0.1 but in one row; in sums of 0.1 the mean is not 0.1 to the last digit."""
+    rows = [[str(number), "7.5" if number == row else "0.1"] for number in range(40)]
+    return write(path, ["n", "cost"], rows)
+
+
+def test_a_number_that_is_constant_among_the_training_rows_is_one_clear_line(tmp_path, capsys):
+    train, held = parts(np.zeros(40, int), seed=1)
+    data = one_cost_apart(tmp_path / "a.csv", row=held[0])
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "cost", "--out", tmp_path / "out", "--seed", 1)
+    assert command(training, *arguments, "--task", "regression") == 1
+    said = capsys.readouterr().err
+    assert f"one value only, 0.1, in column 'cost' among the {len(train)} training rows" in said and "--seed" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_r2_is_left_out_where_the_held_out_rows_have_one_value(tmp_path, capsys):
+    train, _ = parts(np.zeros(40, int), seed=1)
+    data = one_cost_apart(tmp_path / "a.csv", row=train[0])
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "cost", "--out", tmp_path / "out", "--seed", 1)
+    assert command(training, *arguments, "--task", "regression", "--epochs", 2) == 0
+    results = json.loads((tmp_path / "out" / "recipe.json").read_text())["results"]
+    assert "r2" not in results and results["rmse"] > 0
+    assert "no R2: one value only" in capsys.readouterr().out
+    assert "| R2 | none: the held-out rows have one value only |" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_stops_early_where_nothing_can_be_learned(tmp_path):
     random = np.random.default_rng(0)
     rows = [[f"{x:.3f}", str(random.integers(2))] for x in random.normal(size=60)]
