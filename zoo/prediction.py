@@ -52,6 +52,8 @@ def predict_files(name, files):
             names = [f"{file} row {number}" for number in range(1, len(rows) + 1)]
         inputs.append(rows)
         labels += names
+    if not inputs:  # no files, such as those of a pattern that fits none
+        return []
     if len({rows.shape[1:] for rows in inputs}) == 1:
         inputs = [np.concatenate(inputs)]
     outputs = np.concatenate([run(model, rows) for rows in inputs])  # images of their own sizes one by one
