@@ -103,8 +103,9 @@ def own_card(model, details, pictures=()):
         data, results, versions = details["data"], details["results"], details["versions"]
         parts += [
             *_settings(details["recipe"]),
-            f"Trained from random weights on {data['train_rows']:,} rows of {data['source']} in {results['minutes']} "
-            f"minutes on {results['hardware']} ({versions['backend']}, Keras {versions['keras']}).\n",
+            f"Trained from random weights on {data['train_rows']:,} rows of {data['name']} (one's own data) in "
+            f"{results['minutes']} minutes on {results['hardware']} ({versions['backend']}, Keras "
+            f"{versions['keras']}).\n",
         ]
     if "curves.png" in pictures:
         parts.append("![training curves](curves.png)\n")
