@@ -170,6 +170,25 @@ def test_the_time_is_kept(tmp_path):
         loop.fit(TINY, *rows(), 2, tmp_path, stop_after=1e-9)
 
 
+class StopWithin(keras.callbacks.Callback):
+    """A user's own callback that ends the training within the first epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began = time.monotonic()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 3:
+            time.sleep(0.3)
+            self.model.stop_training = True
+
+
+def test_the_seconds_of_an_epoch_that_a_callback_ends_count_once(tmp_path):
+    stop = StopWithin()
+    with pytest.raises(loop.Interrupted, match="stopped at step 4 of 24"):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[stop])
+    assert 0.3 < loop.checkpoints.load_newest(tmp_path)[2]["seconds"] < time.monotonic() - stop.began
+
+
 LONG = dataclasses.replace(TINY, epochs=100)
 
 
