@@ -20,6 +20,7 @@ import zoo
 import zoo.__main__
 from zoo.datasets import CIFAR100_CLASSES
 from zoo.demo import digits_as_images
+from zoo.prediction import eight_bits
 from zoo.prediction import read_image
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -324,9 +325,54 @@ def test_a_diverged_fine_tuning_says_so(tmp_path, wine_csv, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_sixteen_bit_grey_is_scaled_not_cut_off(tmp_path):
-    Image.fromarray(np.full((32, 32), 32896, "uint16")).save(tmp_path / "grey.png")
-    assert np.unique(read_image(tmp_path / "grey.png", (32, 32, 3))).tolist() == [128]
+def grey_tiff(path, values):
+    Image.fromarray(np.array([values], "int32")).save(path)
+    with Image.open(path) as image:
+        assert image.mode == "I"  # 32 bits
+    return path
+
+
+def sixteen_bit_pgm(path, values):
+    path.write_bytes(b"P5 %d 1 65535\n" % len(values) + np.array(values, ">u2").tobytes())
+    with Image.open(path) as image:
+        assert image.mode == "I"  # though of 16 bits
+    return path
+
+
+def sixteen_bit_png(path, values):
+    Image.fromarray(np.array([values], "uint16")).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("save", "values", "expected"),
+    [
+        (grey_tiff, [0, 7, 128, 255], [0, 7, 128, 255]),
+        (grey_tiff, [0, 257, 32896, 65535], [0, 1, 128, 255]),
+        (sixteen_bit_pgm, [0, 257, 32896, 65535], [0, 1, 128, 255]),
+        (sixteen_bit_png, [0, 257, 32896, 65535], [0, 1, 128, 255]),
+        # Almost black, in files that cannot hold 8 bits in this mode.
+        (sixteen_bit_pgm, [0, 7, 128, 255], [0, 0, 0, 0]),
+        (sixteen_bit_png, [0, 7, 128, 255], [0, 0, 0, 0]),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_of_more_than_8_bits(tmp_path, save, values, expected, channels):
+    pixels = read_image(save(tmp_path / f"grey.{save.__name__[-4:].strip('_')}", values), (None, None, channels))
+    assert pixels.dtype == "uint8" and pixels.tolist() == [[[value] * channels for value in expected]]
+
+
+def test_a_sixteen_bit_png_as_older_pillow_opens_it(tmp_path):
+    """In mode I; the newer ones open it in I;16."""
+    with Image.open(sixteen_bit_png(tmp_path / "grey.png", [0, 128, 255])) as png:
+        image = png.convert("I")
+    assert np.asarray(eight_bits(image, "L", "PNG")).tolist() == [[0, 0, 0]]  # almost black
+
+
+@pytest.mark.parametrize("values", [[-1, 5], [0, 65536]])
+def test_grey_of_an_unknown_range_is_refused(tmp_path, values):
+    with pytest.raises(ValueError, match=rf"32-bit pixels from {values[0]} to {values[1]}.*expected 0 to 255"):
+        read_image(grey_tiff(tmp_path / "grey.tiff", values), (32, 32, 3))
 
 
 def test_a_missing_backend_is_one_clear_line(tmp_path):

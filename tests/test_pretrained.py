@@ -14,10 +14,12 @@ import pytest
 import zoo
 from zoo import datasets
 from zoo.evaluation import log_probabilities
+from zoo.prediction import predict_files
 from zoo.pretrained import BUNDLED
 from zoo.pretrained import SUMS
 from zoo.pretrained import check_folder
 from zoo.pretrained import find_folder
+from zoo.pretrained import predict
 from zoo.pretrained import sha256
 from zoo.registry import published_weights
 
@@ -280,6 +282,17 @@ def test_a_path_is_evaluated_as_its_text_is():
 def test_a_senseless_number_of_classes_is_refused(num_classes):
     with pytest.raises(ValueError, match="num_classes is an integer, 1 or more"):
         zoo.load_model(SMALL, num_classes=num_classes)
+
+
+@pytest.mark.parametrize("very_deep", [1, 1000])
+def test_outputs_of_no_rows_are_refused(very_deep, monkeypatch):
+    monkeypatch.setattr("zoo.pretrained.VERY_DEEP", very_deep)
+    with pytest.raises(ValueError, match=r"of shape \(0, 13\), expected one row or more"):
+        predict(zoo.load_model(SMALL, compile=False), np.zeros((0, 13), "float32"))
+
+
+def test_no_files_have_no_predictions():
+    assert predict_files(SMALL, []) == []
 
 
 def test_no_network_is_one_clear_error(tmp_path):

@@ -98,6 +98,25 @@ def test_rewriting_twice_changes_nothing(folder):
     assert contents(folder) == before
 
 
+def test_a_rewritten_card_fetches_no_data(tmp_path, monkeypatch):
+    folder = pathlib.Path(shutil.copytree(BUNDLED / IMAGES, tmp_path / IMAGES))
+    details = details_of(IMAGES)
+    del details["results"]["top1_by_superclass"]  # as folders of older versions
+    (folder / "recipe.json").write_text(json.dumps(details))
+    write_sums(folder)
+
+    def fetch(*_):
+        raise AssertionError("fetched")
+
+    for remote in ("read_hub", "download_with_tfds"):
+        monkeypatch.setattr(f"zoo.datasets.{remote}", fetch)
+    for variable in ("ZOO_DATA_DIR", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rewrite(folder)
+    assert "by superclass" not in (folder / "README.md").read_text()
+
+
 def test_a_damaged_folder_is_not_rewritten(folder):
     (folder / "config.json").write_text("{}")
     before = contents(folder)

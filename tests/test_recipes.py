@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import shlex
 
 import keras
 import numpy as np
@@ -14,8 +15,10 @@ from training import get_recipe
 from training import loop
 from training import run
 from training.__main__ import main as training_command
+from training.card import is_of_a_recipe
 from training.optimizer import CoupledSGD
 from training.recipes import _recipes
+from zoo.card import known_dataset
 from zoo.datasets import list_datasets
 from zoo.registry import architectures
 
@@ -110,9 +113,21 @@ def test_a_csv_of_ones_own(tmp_path, capsys):
     folder = tmp_path / "runs" / "snn_mlp2.own_my_things" / "snn_mlp2.own_my_things"
     details = json.loads((folder / "recipe.json").read_text())
     assert details["class_names"] == ["big", "small"] and details["feature_names"] == ["width", "height"]
-    assert details["data"]["train_rows"] == 48 and "my things.csv" in details["data"]["source"]
+    assert details["data"]["train_rows"] == 48 and details["data"]["name"] == "own_my_things"
     card = (folder / "README.md").read_text()
-    assert "Rescaled from 60 to 3 epochs" in card and "my things.csv" in card and "of seeds [3, 4]" in card
+    assert "Rescaled from 60 to 3 epochs" in card and "48 rows of own_my_things" in card and "of seeds [3, 4]" in card
+    # It may be published, and is still known for anyone's own: no test rows that `publish` or `evaluate` would load.
+    for file in folder.rglob("*"):
+        assert file.is_dir() or str(tmp_path).encode() not in file.read_bytes(), file
+    assert known_dataset(details) is None and not is_of_a_recipe(details)
+    assert training_command(["publish", folder.name, "--folder", str(folder), "--dry-run"]) == 0
+    assert "the data are one's own" in capsys.readouterr().out
+    # The same command finds its run, and so does the queue.
+    assert training_command([*command, "--out", str(tmp_path / "runs"), "--seeds", "3", "4"]) == 0
+    (tmp_path / "QUEUE.md").write_text(f"| `python -m training {shlex.join(command)} --seeds 3 4` | to do |")
+    capsys.readouterr()
+    assert training_command(["train", "--queue", str(tmp_path / "QUEUE.md"), "--out", str(tmp_path / "runs")]) == 0
+    assert f"has ended in {tmp_path / 'runs'}" in capsys.readouterr().out
     model = zoo.load_model(str(folder))
     assert model.predict(np.zeros((1, 2), "float32"), verbose=0).shape == (1, 2)
 

@@ -10,6 +10,7 @@ import pytest
 import training.__main__
 import zoo.__main__
 from keras_mpelu import OneHotColumns
+from training.own_data import hold_out
 from zoo import tables
 from zoo.prediction import read_csv
 
@@ -121,6 +122,53 @@ def test_a_number_of_a_raw_table(tmp_path, capsys):
     truth = np.array([float(row[4]) for row in rows])
     assert np.corrcoef(values, truth)[0, 1] > 0.95 and abs(np.mean(values) - truth.mean()) < 20
     assert "mean_absolute_error" in str(zoo.load_model(str(out)).get_compile_config())
+
+
+def parts(labels, seed):
+    """The numbers of the rows that `finetune` trains on, and of those that it holds out."""
+    held = hold_out(np.arange(len(labels)), labels, ("a", "b"), (), 0.2, seed)
+    inner = hold_out(held.x_train, held.y_train, ("a", "b"), (), 0.2, seed + 1, all_may_stay=True)
+    return inner.x_train, held.x_test
+
+
+def test_a_column_is_of_one_kind_whichever_rows_are_held_out(tmp_path):
+    labels = np.arange(40) % 2
+    _, held = parts(labels, seed=4)
+    rows = [[str(number % 5 + 1), "ab"[label]] for number, label in enumerate(labels)]
+    rows[held[0]][0] = "X"  # the only text among numbers
+    data = write(tmp_path / "mixed.csv", ["code", "y"], rows)
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "y", "--out", tmp_path / "out", "--epochs", 1)
+    assert command(training, *arguments, "--seed", 4) == 0
+    (column,) = json.loads((tmp_path / "out" / "recipe.json").read_text())["table"]["columns"]
+    assert column["kind"] == "category" and column["vocabulary"] == ["1", "2", "3", "4", "5"]
+    assert command(zoo, "predict", tmp_path / "out", data) == 0
+
+
+def one_cost_apart(path, row):
+    """A table whose target is 0.1 but in one row; in sums of 0.1 the mean is not 0.1 to the last digit."""
+    rows = [[str(number), "7.5" if number == row else "0.1"] for number in range(40)]
+    return write(path, ["n", "cost"], rows)
+
+
+def test_a_number_that_is_constant_among_the_training_rows_is_one_clear_line(tmp_path, capsys):
+    train, held = parts(np.zeros(40, int), seed=1)
+    data = one_cost_apart(tmp_path / "a.csv", row=held[0])
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "cost", "--out", tmp_path / "out", "--seed", 1)
+    assert command(training, *arguments, "--task", "regression") == 1
+    said = capsys.readouterr().err
+    assert f"one value only, 0.1, in column 'cost' among the {len(train)} training rows" in said and "--seed" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_r2_is_left_out_where_the_held_out_rows_have_one_value(tmp_path, capsys):
+    train, _ = parts(np.zeros(40, int), seed=1)
+    data = one_cost_apart(tmp_path / "a.csv", row=train[0])
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "cost", "--out", tmp_path / "out", "--seed", 1)
+    assert command(training, *arguments, "--task", "regression", "--epochs", 2) == 0
+    results = json.loads((tmp_path / "out" / "recipe.json").read_text())["results"]
+    assert "r2" not in results and results["rmse"] > 0
+    assert "no R2: one value only" in capsys.readouterr().out
+    assert "| R2 | none: the held-out rows have one value only |" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_stops_early_where_nothing_can_be_learned(tmp_path):

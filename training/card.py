@@ -103,8 +103,9 @@ def own_card(model, details, pictures=()):
         data, results, versions = details["data"], details["results"], details["versions"]
         parts += [
             *_settings(details["recipe"]),
-            f"Trained from random weights on {data['train_rows']:,} rows of {data['source']} in {results['minutes']} "
-            f"minutes on {results['hardware']} ({versions['backend']}, Keras {versions['keras']}).\n",
+            f"Trained from random weights on {data['train_rows']:,} rows of {data['name']} (one's own data) in "
+            f"{results['minutes']} minutes on {results['hardware']} ({versions['backend']}, Keras "
+            f"{versions['keras']}).\n",
         ]
     if "curves.png" in pictures:
         parts.append("![training curves](curves.png)\n")
@@ -232,7 +233,7 @@ def _missing_figures(details, model, data_dir):
     if details["data"]["name"] != "cifar100" or "top1_by_superclass" in details["results"]:
         return {}
     try:
-        dataset = load_dataset("cifar100", data_dir)
+        dataset = load_dataset("cifar100", data_dir, download=False)
     except OSError:
         return {}
     return by_superclass(dataset, predict(model, dataset.x_test))

@@ -71,7 +71,8 @@ def finetune_table(
         seed: Seed of the splits, the weights, the order and the dropout.
 
     Returns:
-        The figures on the held-out rows, a dictionary.
+        The figures on the held-out rows, a dictionary; without `r2` where these
+        have one value only.
 
     Raises:
         ValueError: the table is not usable.
@@ -98,8 +99,16 @@ def finetune_table(
     strata = labels if classes else np.zeros(len(labels), int)
     held = hold_out(np.arange(len(labels)), strata, classes or ("all",), (), validation, seed)
     inner = hold_out(held.x_train, held.y_train, classes or ("all",), (), validation, seed + 1, all_may_stay=True)
-    # What is learned from rows (vocabularies, medians) is learned without those held out.
-    table = tables.learn(data, header, [rows[k] for k in held.x_train], target, categorical, ignore)
+    if not classes and np.ptp(labels[inner.x_train]) == 0:
+        raise ValueError(
+            f"{data} has one value only, {labels[inner.x_train[0]]:g}, in column {target!r} among the "
+            f"{len(inner.x_train)} training rows (of {len(rows)}); expected different ones: give another --seed, a "
+            "smaller --validation or more rows with other values"
+        )
+    # What is learned from rows (vocabularies, medians) is learned without those held out; what kind a column is, is
+    # not: a text among numbers in the held-out rows alone would be no number there.
+    categories = [column.name for column in table.columns if column.kind == "category"]
+    table = tables.learn(data, header, [rows[k] for k in held.x_train], target, categories, ignore)
     x = tables.encode(table, data, header, rows)
     return _Fit(arch, data, out, table, x, labels, classes, inner.x_train, inner.x_test, held.x_test).run(
         epochs or EPOCHS, FINETUNING_RATE if learning_rate is None else learning_rate, patience, balanced, seed
@@ -173,13 +182,15 @@ class _Fit:
             raise ValueError("the outputs are not finite: the training diverged; give a lower --learning-rate")
         if not self.classes:
             error, naive = outputs[:, 0] - truth, known.mean() - truth
-            return {
+            figures = {
                 "rows": len(truth),
                 "rmse": float(np.sqrt(np.mean(error**2))),
                 "mae": float(np.mean(np.abs(error))),
-                "r2": float(1 - np.sum(error**2) / max(np.sum((truth - truth.mean()) ** 2), 1e-300)),
                 "rmse_of_the_mean": float(np.sqrt(np.mean(naive**2))),
             }
+            if np.ptp(truth) > 0:  # else there is no variance of which a share could be explained
+                figures["r2"] = float(1 - np.sum(error**2) / np.sum((truth - truth.mean()) ** 2))
+            return figures
         guess = outputs.argmax(axis=1)
         recall = [float((guess[truth == label] == label).mean()) for label in range(len(self.classes))]
         figures = evaluate(model, Dataset("your data", x[:0], truth[:0], x, truth, self.classes, (), ""))
@@ -214,7 +225,12 @@ class _Fit:
         files = training_files(model, rows, "report.png", lambda: report_png(history, outputs, truth, details))
         card = own_card(model, details, files)
         save_model(model, self.out, details=details, card=card, files=files)
-        what = f"R2 {figures['r2']:.3f}" if not self.classes else f"top-1 {100 * figures['top1']:.2f} %"
+        if self.classes:
+            what = f"top-1 {100 * figures['top1']:.2f} %"
+        elif "r2" in figures:
+            what = f"R2 {figures['r2']:.3f}"
+        else:
+            what = f"root mean squared error {figures['rmse']:.4g} (no R2: one value only)"
         kind = f"of {len(self.classes)} classes" if self.classes else f"of {self.table.target!r}"
         print(
             f"{self.out}: {what} on {figures['rows']} held-out rows {kind} ({len(self.train)} for training, "
@@ -244,6 +260,8 @@ def report_text(details, files):
         "r2": "R2",
     }
     lines += [f"| {text} | {results[name]:.4g} |" for name, text in names.items() if name in results]
+    if details.get("task") == "regression" and "r2" not in results:
+        lines.append("| R2 | none: the held-out rows have one value only |")
     lines += [f"| recall of {name!r} | {value:.4g} |" for name, value in results.get("recall", {}).items()]
     if "report.png" in files:
         lines.append("\n![report](report.png)")

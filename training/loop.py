@@ -320,6 +320,7 @@ class Keeper(keras.callbacks.Callback):
         logs.update(learning_rate=rate, step=self.step)  # for the callbacks that come after this one
         if self.step % self.steps:  # stopped within the epoch
             self.seconds_before += seconds
+            self.started += seconds  # or `save` would count them again
             return
         if not np.isfinite(logs["loss"]):
             self.failed = self.model.stop_training = True
@@ -376,7 +377,7 @@ class Keeper(keras.callbacks.Callback):
         facts = {
             "history": self.history,
             "alpha_beta": self.alpha_beta,
-            "seconds": self.seconds_before + (time.monotonic() - self.started if begun and not self.stop else 0.0),
+            "seconds": self.seconds_before + (time.monotonic() - self.started if begun else 0.0),
         }
         if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
             self.failed = True  # a gradient that overflowed after a finite loss

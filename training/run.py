@@ -232,7 +232,7 @@ def train(
             "sha256": dataset.sha256,
             "train_rows": len(dataset.x_train),
             "test_rows": len(dataset.x_test),
-            **({} if data is None else {"source": str(data)}),
+            **({} if data is None else {"source": "own data"}),  # no path: the folder may be published
         },
         "class_names": list(dataset.class_names),
         "feature_names": list(dataset.feature_names),

@@ -57,6 +57,8 @@ def predict_files(name, files):
             names = [f"{file} row {number}" for number in range(1, len(rows) + 1)]
         inputs.append(rows)
         labels += names
+    if not inputs:  # no files, such as those of a pattern that fits none
+        return []
     if len({rows.shape[1:] for rows in inputs}) == 1:
         inputs = [np.concatenate(inputs)]
     outputs = np.concatenate([run(model, rows) for rows in inputs])  # images of their own sizes one by one
@@ -124,7 +126,7 @@ def read_image(path, shape):
         raise ValueError(f"{path} is empty; expected an image (PNG, JPEG, WebP, ...)")
     try:
         with Image.open(path) as image:
-            image = _eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+            image = eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB", image.format)
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not an image that Pillow can read; expected PNG, JPEG, WebP, ...") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -138,13 +140,24 @@ def read_image(path, shape):
     return pixels[..., None] if channels == 1 else pixels
 
 
-def _eight_bits(image, mode):
+def eight_bits(image, mode, file_format):
     """An image in a mode; 16-bit grey is scaled to 8 bits, where Pillow alone would cut it off at 255."""
-    if image.mode.startswith("I"):
-        return image.point(lambda value: value / 257).convert("L").convert(mode)
+    from PIL import Image
+
     if image.mode == "F":
         raise ValueError("it has floating-point pixels, whose range is unknown")
-    return image.convert(mode)
+    if not image.mode.startswith("I"):
+        return image.convert(mode)
+    grey = np.asarray(image)
+    lowest, highest = grey.min(), grey.max()
+    if lowest < 0 or highest > 65535:
+        raise ValueError(f"it has 32-bit pixels from {lowest} to {highest}, expected 0 to 255 or 0 to 65535")
+    # Mode I;16 is of 16 bits. Mode I is of 32, but Pillow reads 16-bit PGM in it too, and older versions 16-bit PNG:
+    # these are scaled whatever they hold, or an almost black one would come out bright. In other files, such as TIFF,
+    # only the pixels tell, and 8 bits stored as 32 are likelier than a picture of 16 that is all but black.
+    if image.mode != "I" or file_format in ("PNG", "PPM") or highest > 255:
+        grey = grey // 257
+    return Image.fromarray(grey.astype("uint8")).convert(mode)
 
 
 def read_table(path, columns):

@@ -530,7 +530,12 @@ def predict(model, inputs, batch_size=256, progress=False):
     The last batch is padded, so that every backend compiles one shape only. A
     very deep network is not compiled for a single batch: that takes longer
     than to run it layer by layer.
+
+    Raises:
+        ValueError: there are no rows.
     """
+    if not len(inputs):
+        raise ValueError(f"no rows for {model.name}: received inputs of shape {inputs.shape}, expected one row or more")
     if len(inputs) <= batch_size and len(model.layers) >= VERY_DEEP:
         return _layer_by_layer(model, inputs)
     batch_size = model.inputs[0].shape[0] or min(batch_size, len(inputs))
