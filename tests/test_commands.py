@@ -284,7 +284,7 @@ def bad_inputs(tmp_path, write, header, rows):
     yield ("finetune", TABLE, "--data", labelled, "--learning-rate", 0, "--out", out), "learning_rate is above 0"
     yield ("finetune", TABLE, "--data", labelled, "--epochs", 0, "--out", out), "epochs is 1 or more"
     yield ("train", TABLE, "--epochs", 0, "--out", out), "epochs is above 0"
-    yield ("finetune", "snn_mlp5", "--data", labelled, "--out", out), "unknown architecture 'snn_mlp5'; close: snn_mlp8, snn_mlp4"
+    yield ("finetune", "snn_mlp5", "--data", labelled, "--out", out), "unknown architecture 'snn_mlp5'; close: snn_mlp"
     yield ("finetune", TABLE, "--data", labelled, "--seed", -1, "--out", out), "seed is a whole number from 0 to"
 
 
