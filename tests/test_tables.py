@@ -200,6 +200,7 @@ def bad_tables(folder):
     yield table("constant", [["5", "k", row[2]] for row in good]), (), "no column to learn from beside 'y' (constant)"
     yield table("duplicate", good, ["n", "n", "y"]), (), "the column 'n' twice"
     yield table("no_label", [*good, ["5", "a", ""]]), (), "line 6 has no label in column 'y'"
+    yield table("na_label", [*good, ["5", "a", "NA"]] * 2), (), "line 6 has no label in column 'y' ('NA'"
     names = [[str(n), f"name {n}", "xy"[n % 2]] for n in range(150)]
     yield table("names", names), (), "150 different values in column 't'"
     numbers = [[str(n) if n != 77 else "many", "a", "xy"[n % 2]] for n in range(150)]

@@ -14,6 +14,7 @@ from zoo.prediction import numbers
 from zoo.prediction import read_csv
 from zoo.prediction import read_image
 from zoo.registry import default_input_shape
+from zoo.tables import is_missing
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
@@ -100,11 +101,12 @@ def read_labelled_csv(path, label):
 
 def labels_of(path, label, texts):
     """Labels 0 to K-1 and class names (sorted) of a column, given as `(line, text)`."""
+    for line, text in texts:
+        if is_missing(text):
+            said = f" ({text!r} counts as none)" if text else ""
+            raise ValueError(f"{path} line {line} has no label in column {label!r}{said}; fill or drop the row")
     values = [text for _, text in texts]
     class_names = sorted(set(values))
-    if "" in class_names:
-        line = next(line for line, value in texts if not value)
-        raise ValueError(f"{path} line {line} has no label in column {label!r}; fill or drop the row")
     if len(class_names) < 2:
         raise ValueError(f"{path} has one class only, {class_names[0]!r}; expected two or more in column {label!r}")
     counts = collections.Counter(values)
