@@ -60,6 +60,35 @@ def test_columns_are_learned_and_encoded(tmp_path):
     np.testing.assert_array_equal(tables.read_rows(again, other), np.float32([[2, 0, 5, 1, 0]]))
 
 
+def test_marks_of_missing_numbers_are_categories_among_texts(tmp_path):
+    rows = [["1", "+", "a", "x"], ["-", "-", "None", "y"], ["#N/A", "<NA>", "#n/a", "x"], [".", "+", "b", "y"]]
+    path = write(tmp_path / "a.csv", ["number", "sign", "text", "y"], [*rows, ["none", "-", "a", "x"]])
+    table = tables.learn(path, *read_csv(path), "y")
+    assert [column.kind for column in table.columns] == ["number", "category", "category"]
+    assert [column.vocabulary for column in table.columns] == [(), ("+", "-"), ("None", "a", "b")]
+    expected = [[1, 0, 1, 2], [1, 1, 2, 1], [1, 1, 0, 0], [1, 1, 1, 3], [1, 1, 2, 2]]
+    np.testing.assert_array_equal(tables.read_rows(table, path), np.float32(expected))
+    # A folder of before, in whose vocabulary such a text is.
+    before = tables.Table((tables.Column("text", "category", ("#n/a", "None", "a", "b")),), "y")
+    texts = write(tmp_path / "b.csv", ["text"], [[row[2]] for row in rows])
+    np.testing.assert_array_equal(tables.read_rows(before, texts), np.float32([[3], [2], [1], [4]]))
+
+
+def test_a_column_that_a_few_texts_keep_from_being_numbers_is_named_before_training(tmp_path, capsys, monkeypatch):
+    said = []
+    monkeypatch.setattr("training.finetune_table._Fit.run", lambda *_: said.append(capsys.readouterr().err))
+    rows = [[str(n + 1000), f"{n},5", "SML"[n % 3], "4", "xy"[n % 2]] for n in range(12)]
+    rows[6][0], rows[4][3] = "1,006", "5more"
+    data = write(tmp_path / "a.csv", ["price", "decimal", "letter", "doors", "y"], rows)
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "y", "--out", tmp_path / "out")
+    assert command(training, *arguments, "--categorical", "doors") == 0
+    price, decimal = said[0].splitlines()
+    assert "'price'" in price and "line 8 has '1,006'" in price and "--categorical 'price'" in price
+    assert "'decimal'" in decimal and "line 2 has '0,5'" in decimal
+    assert command(training, *arguments) == 0
+    assert "line 6 has '5more'" in said[1]
+
+
 def test_one_hot_columns(tmp_path):
     sizes = [0, 3, 0, 2]
     x = np.float32([[0.5, 2, -1, 0], [1.5, 0, 4, 1], [2.5, 7, 0, -1]])

@@ -96,6 +96,15 @@ def finetune_table(
     for column in table.columns:
         if column.kind == "ignored":
             print(f"column {column.name!r} is left out: {column.reason}", file=sys.stderr)
+        elif column.kind == "category" and column.name not in categorical:
+            place = header.index(column.name)
+            if stray := tables.stray_text([(line, row[place]) for line, row in rows]):
+                print(
+                    f"column {column.name!r} is taken as a category, though most of it are numbers: line {stray[0]} has "
+                    f"{stray[1]!r}; write it as a number such as 1234.5, empty the cell, or give --categorical "
+                    f"{column.name!r} if that is meant",
+                    file=sys.stderr,
+                )
     strata = labels if classes else np.zeros(len(labels), int)
     held = hold_out(np.arange(len(labels)), strata, classes or ("all",), (), validation, seed)
     inner = hold_out(held.x_train, held.y_train, classes or ("all",), (), validation, seed + 1, all_may_stay=True)

@@ -14,7 +14,11 @@ from zoo.prediction import numbers
 from zoo.prediction import read_csv
 from zoo.prediction import some
 
-MISSING = {"", "?", "na", "n/a", "nan", "null"}  # cells that say nothing, whatever their case
+# Cells that say nothing, whatever their case. A folder made before one of them was added still means the same: a
+# category's text is looked up in its vocabulary, where it then is, and a column of numbers had refused it.
+MISSING = {"", "?", "na", "n/a", "nan", "null", "#n/a", "#na", "<na>"}
+# These say nothing among numbers alone: + and - are classes or categories as well, and so is none beside mild and severe.
+MISSING_NUMBERS = MISSING | {"-", ".", "none"}
 MOST_CATEGORIES = 100  # different texts in a column; more are names or numbers gone wrong
 KINDS = ("number", "category", "ignored")
 MOST_COLUMNS = 10_000  # that the network sees, one-hot vectors included
@@ -69,8 +73,8 @@ class Table:
         return cls(tuple(columns), saved["target"])
 
 
-def is_missing(text):
-    return text.strip().lower() in MISSING
+def is_missing(text, marks=MISSING):
+    return text.strip().lower() in marks
 
 
 def learn(path, header, rows, target, categorical=(), ignore=()):
@@ -117,13 +121,15 @@ def _learn_column(path, name, cells, categorical):
     present = [(line, text) for line, text in cells if not is_missing(text)]
     if not present:
         return Column(name, "ignored", reason="empty")
-    texts = {text.strip() for _, text in present}
-    if not categorical and all(map(is_number, texts)):
+    said = [(line, text) for line, text in present if not is_missing(text, MISSING_NUMBERS)]
+    if not categorical and said and all(is_number(text) for _, text in said):
+        present = said
         values = [numbers(path, line, [text], [name], [name])[0] for line, text in present]  # refuses infinities
         flagged = len(present) < len(cells)
         if min(values) == max(values) and not flagged:
             return Column(name, "ignored", reason="constant")
         return Column(name, "number", fill=float(np.median(values)), flagged=flagged)
+    texts = {text.strip() for _, text in present}
     if len(texts) > MOST_CATEGORIES:
         line, text = next(((line, text) for line, text in present if not is_number(text)), present[0])
         raise ValueError(
@@ -133,6 +139,18 @@ def _learn_column(path, name, cells, categorical):
     if len(texts) == 1 and len(present) == len(cells):
         return Column(name, "ignored", reason="constant")
     return Column(name, "category", vocabulary=tuple(sorted(texts)))
+
+
+def stray_text(cells):
+    """The `(line, text)` that keeps a column of numbers, or most of them, from being one; `None` where there is none.
+
+    1,234 and 3,14 are meant as numbers here, though they cannot be read as such: which of the two a comma is stays open.
+    """
+    present = [(line, text.strip()) for line, text in cells if not is_missing(text, MISSING_NUMBERS)]
+    meant = sum(is_number(text.replace(",", "")) for _, text in present)
+    if 2 * meant <= len(present):
+        return None
+    return next(((line, text) for line, text in present if not is_number(text)), None)
 
 
 def is_number(text):
@@ -165,7 +183,7 @@ def encode(table, path, header, rows):
             codes = {text: code for code, text in enumerate(column.vocabulary, start=1)}
             features.append([codes.get(text.strip(), 0) for _, text in cells])
             continue
-        empty = [is_missing(text) for _, text in cells]
+        empty = [is_missing(text, MISSING_NUMBERS) for _, text in cells]
         features.append(
             [
                 column.fill if lacks else numbers(path, line, [text], [column.name], [column.name])[0]
