@@ -231,6 +231,8 @@ def bad_tables(folder):
     yield table("no_label", [*good, ["5", "a", ""]]), (), "line 6 has no label in column 'y'"
     yield table("na_label", [*good, ["5", "a", "NA"]] * 2), (), "line 6 has no label in column 'y' ('NA'"
     names = [[str(n), f"name {n}", "xy"[n % 2]] for n in range(150)]
+    flags = [["1", "0", "x"], ["", "1", "y"]] * 3
+    yield table("flags", flags, ["n", "n is missing", "y"]), (), "a column 'n is missing', which is also"
     yield table("names", names), (), "150 different values in column 't'"
     numbers = [[str(n) if n != 77 else "many", "a", "xy"[n % 2]] for n in range(150)]
     yield table("mostly_numbers", numbers), (), "(line 79: 'many')"

@@ -105,6 +105,14 @@ def learn(path, header, rows, target, categorical=(), ignore=()):
         cells = [(line, row[place]) for line, row in rows]
         columns.append(_learn_column(path, name, cells, name in categorical))
     table = Table(tuple(columns), target)
+    taken = {column.name for column in columns if column.kind != "ignored"}
+    for column in columns:
+        flag = f"{column.name} is missing"
+        if column.flagged and flag in taken:
+            raise ValueError(
+                f"{path} has a column {flag!r}, which is also the name of what says where {column.name!r} has missing "
+                f"cells; rename it, or leave it out by --ignore {flag!r}"
+            )
     width = sum(max(size, 1) for size in table.sizes())
     if not width:
         reasons = ", ".join(sorted({column.reason for column in columns})) or "there is none"
