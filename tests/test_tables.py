@@ -202,8 +202,9 @@ def test_r2_is_left_out_where_the_held_out_rows_have_one_value(tmp_path, capsys)
 
 def test_stops_early_where_nothing_can_be_learned(tmp_path):
     random = np.random.default_rng(0)
-    rows = [[f"{x:.3f}", str(random.integers(2))] for x in random.normal(size=60)]
-    data = write(tmp_path / "noise.csv", ["x", "y"], rows)
+    # The second column is as large as numbers may be.
+    rows = [[f"{x:.3f}", f"{random.choice([-1, 1])}e19", str(random.integers(2))] for x in random.normal(size=60)]
+    data = write(tmp_path / "noise.csv", ["x", "large", "y"], rows)
     arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "y", "--out", tmp_path / "out")
     assert command(training, *arguments, "--learning-rate", 0.01, "--patience", 3, "--epochs", 100) == 0
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["results"]["epochs"] < 50
@@ -223,6 +224,7 @@ def bad_tables(folder):
     yield table("good", good), ("--ignore", "n", "t"), "no column to learn from beside 'y' (as asked)"
     yield table("infinite", [["inf", *row[1:]] for row in good]), (), "line 2, column 'n': 'inf' is no finite number"
     yield table("overflow", [["1e39", *row[1:]] for row in good]), (), "'1e39' is no finite number"
+    yield table("huge", [*good, ["-1e30", "a", "x"]]), (), "line 6, column 'n': '-1e30' is too large"
     yield table("one_class", [[*row[:2], "x"] for row in good]), (), "one class only, 'x'"
     yield table("one_row", good[:1]), (), "one class only"
     yield table("no_row", []), (), "has no rows"

@@ -139,7 +139,8 @@ class _Fit:
     def run(self, epochs, learning_rate, patience, balanced, seed):
         keras.utils.set_random_seed(seed)
         encoded = tables.one_hot(self.x[self.train], self.table.sizes())
-        variance = encoded.var(axis=0)
+        # The sum of the squares of large numbers overflows in float32, though the variance does not.
+        variance = np.array([column.var(dtype="float64") for column in encoded.T], "float32")
         model = create_model(
             self.arch,
             num_features=self.x.shape[1],

@@ -14,6 +14,7 @@ from zoo.prediction import numbers
 from zoo.prediction import read_csv
 from zoo.prediction import read_image
 from zoo.registry import default_input_shape
+from zoo.tables import LARGEST
 from zoo.tables import is_missing
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
@@ -94,7 +95,7 @@ def read_labelled_csv(path, label):
     columns = [name for name in header if name != label]
     if not columns:
         raise ValueError(f"{path} has no column beside {label!r}; expected at least one number per row")
-    x = np.array([numbers(path, line, row, header, columns) for line, row in rows], "float32")
+    x = np.array([numbers(path, line, row, header, columns, LARGEST) for line, row in rows], "float32")
     labels, class_names = labels_of(path, label, [(line, row[header.index(label)].strip()) for line, row in rows])
     return x, labels, class_names, columns
 

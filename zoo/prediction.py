@@ -196,8 +196,8 @@ def read_csv(path):
     return header, rows
 
 
-def numbers(path, line, row, header, columns):
-    """The values of some columns of a row, as finite floats."""
+def numbers(path, line, row, header, columns, largest=float(np.finfo("float32").max)):
+    """The values of some columns of a row, as finite floats of at most a size."""
     values = []
     for name in columns:
         text = row[header.index(name)]
@@ -205,6 +205,11 @@ def numbers(path, line, row, header, columns):
             value = float("nan") if "_" in text else float(text)  # Python reads 1_0 as 10
         except ValueError:
             value = float("nan")
+        if largest < abs(value) <= float(np.finfo("float32").max):
+            raise ValueError(
+                f"{path} line {line}, column {name!r}: {text!r} is too large, expected at most {largest:g} in size; give "
+                "the column in a larger unit, or drop the row"
+            )
         if not abs(value) <= float(np.finfo("float32").max):  # NaN and infinities too
             raise ValueError(f"{path} line {line}, column {name!r}: {text!r} is no finite number; fill or drop the row")
         values.append(value)

@@ -21,6 +21,7 @@ MISSING = {"", "?", "na", "n/a", "nan", "null", "#n/a", "#na", "<na>"}
 MISSING_NUMBERS = MISSING | {"-", ".", "none"}
 MOST_CATEGORIES = 100  # different texts in a column; more are names or numbers gone wrong
 KINDS = ("number", "category", "ignored")
+LARGEST = 1e19  # number to learn from: the variance of larger ones may be none of float32's
 MOST_COLUMNS = 10_000  # that the network sees, one-hot vectors included
 
 
@@ -136,6 +137,8 @@ def _learn_column(path, name, cells, categorical):
         flagged = len(present) < len(cells)
         if min(values) == max(values) and not flagged:
             return Column(name, "ignored", reason="constant")
+        line, text = present[np.argmax(np.abs(values))]
+        numbers(path, line, [text], [name], [name], LARGEST)
         return Column(name, "number", fill=float(np.median(values)), flagged=flagged)
     texts = {text.strip() for _, text in present}
     if len(texts) > MOST_CATEGORIES:
