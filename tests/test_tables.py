@@ -233,6 +233,16 @@ def bad_tables(folder):
     yield table("no_label", [*good, ["5", "a", ""]]), (), "line 6 has no label in column 'y'"
     yield table("na_label", [*good, ["5", "a", "NA"]] * 2), (), "line 6 has no label in column 'y' ('NA'"
     names = [[str(n), f"name {n}", "xy"[n % 2]] for n in range(150)]
+    prices = [[str(n), "a", f"{n}.472"] for n in range(12)]
+    yield table("prices", prices), (), "12 different numbers in the 12 rows of column 'y'; give --task regression"
+    prices = [[str(n), "a", f"{n}.472" if n != 7 else "unknown"] for n in range(60)]
+    yield table("unknown_price", prices), (), "line 9, column 'y': 'unknown' is no number, though most labels are"
+    comma = [[str(n), "a", f"{n},5"] for n in range(12)]
+    yield table("comma", comma), (), "line 2, column 'y': '0,5' is no number, though most labels are"
+    dash = [[str(n), "a", str(n) if n != 7 else "-"] for n in range(60)]
+    yield table("dash", dash), (), "line 9, column 'y': '-' is no finite number"
+    digits = [[str(n), "a", str(n % 3 if n else 7)] for n in range(30)]
+    yield table("lonely_digit", digits), (), "one row of class '7'"
     flags = [["1", "0", "x"], ["", "1", "y"]] * 3
     yield table("flags", flags, ["n", "n is missing", "y"]), (), "a column 'n is missing', which is also"
     yield table("names", names), (), "150 different values in column 't'"

@@ -1,5 +1,6 @@
 """Training a network on one's own table: columns of numbers and texts, classes or a number to predict."""
 
+import collections
 import inspect
 import io
 import sys
@@ -60,7 +61,8 @@ def finetune_table(
         out: Path of the folder to make; `zoo.load_model(out)` loads it.
         target: The column to predict.
         task: `"classification"`, `"regression"`, or `"auto"`: regression where
-            the target holds more than 20 different numbers.
+            the target holds more than 20 different numbers; refused where the
+            labels are few numbers of one row each, or numbers and a text.
         epochs: At most so many passes over the training rows.
         learning_rate: Of Adam.
         validation: Fraction of the rows to hold out (of each class).
@@ -85,7 +87,7 @@ def finetune_table(
         raise ValueError(f"{data} has no column {target!r}; its columns are {', '.join(header[:8])}; give --target")
     texts = [(line, row[header.index(target)].strip()) for line, row in rows]
     if task == "auto":
-        task = "regression" if _many_numbers(texts) else "classification"
+        task = _task_of(data, target, texts)
     if task == "regression":
         if balanced:
             raise ValueError("balanced weighs classes; the target is a number: leave it out, or give --task")
@@ -124,9 +126,26 @@ def finetune_table(
     )
 
 
-def _many_numbers(texts):
-    values = {text for _, text in texts if not tables.is_missing(text)}
-    return len(values) > MANY_VALUES and all(map(tables.is_number, values))
+def _task_of(data, target, texts):
+    """Regression or classification; raises ValueError where the labels are numbers that make no or poor classes."""
+    values = [text for _, text in texts if not tables.is_missing(text, tables.MISSING_NUMBERS)]
+    counts = collections.Counter(text for text in values if tables.is_number(text.replace(",", "")))
+    many = len(counts) > MANY_VALUES
+    single = 2 * sum(count == 1 for count in counts.values()) > len(counts)
+    stray = tables.stray_text(texts)
+    if stray and (many or single):
+        raise ValueError(
+            f"{data} line {stray[0]}, column {target!r}: {stray[1]!r} is no number, though most labels are; mend or drop "
+            "the row and give --task regression to predict a number, or give --task classification"
+        )
+    if stray or counts.total() < len(values):
+        return "classification"
+    if single and not many and 2 * len(values) > len(texts):
+        raise ValueError(
+            f"{data} has {len(counts)} different numbers in the {len(texts)} rows of column {target!r}; give --task "
+            "regression to predict the number, or two or more rows of each for classes"
+        )
+    return "regression" if many else "classification"
 
 
 class _Fit:
