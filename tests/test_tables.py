@@ -246,6 +246,8 @@ def bad_tables(folder):
     flags = [["1", "0", "x"], ["", "1", "y"]] * 3
     yield table("flags", flags, ["n", "n is missing", "y"]), (), "a column 'n is missing', which is also"
     yield table("names", names), (), "150 different values in column 't'"
+    codes = [[str(n), "a", "xy"[n % 2]] for n in range(150)]
+    yield table("codes", codes), ("--categorical", "n"), "150 different values in column 'n', more than 100 categories; g"
     numbers = [[str(n) if n != 77 else "many", "a", "xy"[n % 2]] for n in range(150)]
     yield table("mostly_numbers", numbers), (), "(line 79: 'many')"
     wide = [[*map(str, np.arange(100_000) + k), "xy"[k % 2]] for k in range(4)]

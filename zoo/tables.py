@@ -142,10 +142,13 @@ def _learn_column(path, name, cells, categorical):
         return Column(name, "number", fill=float(np.median(values)), flagged=flagged)
     texts = {text.strip() for _, text in present}
     if len(texts) > MOST_CATEGORIES:
-        line, text = next(((line, text) for line, text in present if not is_number(text)), present[0])
+        what = f"{path} has {len(texts)} different values in column {name!r}, more than {MOST_CATEGORIES} categories"
+        other = next(((line, text) for line, text in present if not is_number(text)), None)
+        if other is None:
+            raise ValueError(f"{what}; group them, take it as a number (no --categorical), or leave it out by --ignore")
         raise ValueError(
-            f"{path} has {len(texts)} different values in column {name!r}, more than {MOST_CATEGORIES} categories, and "
-            f"they are not all numbers (line {line}: {text!r}); mend them, or leave the column out by --ignore {name}"
+            f"{what}, and they are not all numbers (line {other[0]}: {other[1]!r}); mend them, or leave the column out by "
+            f"--ignore {name}"
         )
     if len(texts) == 1 and len(present) == len(cells):
         return Column(name, "ignored", reason="constant")
