@@ -13,6 +13,7 @@ from keras_mpelu import OneHotColumns
 from training.own_data import hold_out
 from zoo import tables
 from zoo.prediction import read_csv
+from zoo.prediction import read_table
 
 
 def command(module, *arguments):
@@ -58,6 +59,21 @@ def test_columns_are_learned_and_encoded(tmp_path):
     # Another file: other order, no target, no ignored column, an unknown text and a missing number.
     other = write(tmp_path / "b.csv", ["code", "gaps", "text", "number"], [["9", "", "c", "nan"]])
     np.testing.assert_array_equal(tables.read_rows(again, other), np.float32([[2, 0, 5, 1, 0]]))
+
+
+def test_columns_may_be_separated_by_semicolons_or_tabs(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('n;"t, (a\tb)";y\n1.5;p,q;x\n2;r;y\n')
+    assert read_csv(path) == (["n", "t, (a\tb)", "y"], [(2, ["1.5", "p,q", "x"]), (3, ["2", "r", "y"])])
+    path.write_text('\ufeffn\t"a;\nb"\r\n1\t2\r\n', newline="")
+    assert read_csv(path) == (["n", "a;\nb"], [(3, ["1", "2"])])
+    path.write_text("n,a;b;c\n1,2\n")  # a comma decides, and a tab at the end is none
+    assert read_csv(path) == (["n", "a;b;c"], [(2, ["1", "2"])])
+    path.write_text("n\t\n1\n")
+    assert read_csv(path) == (["n"], [(2, ["1"])])
+    path.write_text("n;y\n3,14;x\n")
+    with pytest.raises(ValueError, match="line 2, column 'n': '3,14' is no finite number; write it without a comma"):
+        read_table(path, ["n", "y"])
 
 
 def test_marks_of_missing_numbers_are_categories_among_texts(tmp_path):
@@ -247,7 +263,8 @@ def bad_tables(folder):
     yield table("flags", flags, ["n", "n is missing", "y"]), (), "a column 'n is missing', which is also"
     yield table("names", names), (), "150 different values in column 't'"
     codes = [[str(n), "a", "xy"[n % 2]] for n in range(150)]
-    yield table("codes", codes), ("--categorical", "n"), "150 different values in column 'n', more than 100 categories; g"
+    options = "--categorical", "n"
+    yield table("codes", codes), options, "150 different values in column 'n', more than 100 categories; group"
     numbers = [[str(n) if n != 77 else "many", "a", "xy"[n % 2]] for n in range(150)]
     yield table("mostly_numbers", numbers), (), "(line 79: 'many')"
     wide = [[*map(str, np.arange(100_000) + k), "xy"[k % 2]] for k in range(4)]

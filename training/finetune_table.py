@@ -102,8 +102,8 @@ def finetune_table(
             place = header.index(column.name)
             if stray := tables.stray_text([(line, row[place]) for line, row in rows]):
                 print(
-                    f"column {column.name!r} is taken as a category, though most of it are numbers: line {stray[0]} has "
-                    f"{stray[1]!r}; write it as a number such as 1234.5, empty the cell, or give --categorical "
+                    f"column {column.name!r} is taken as a category, though most of it are numbers: line {stray[0]} "
+                    f"has {stray[1]!r}; write it as a number such as 1234.5, empty the cell, or give --categorical "
                     f"{column.name!r} if that is meant",
                     file=sys.stderr,
                 )
@@ -135,8 +135,8 @@ def _task_of(data, target, texts):
     stray = tables.stray_text(texts)
     if stray and (many or single):
         raise ValueError(
-            f"{data} line {stray[0]}, column {target!r}: {stray[1]!r} is no number, though most labels are; mend or drop "
-            "the row and give --task regression to predict a number, or give --task classification"
+            f"{data} line {stray[0]}, column {target!r}: {stray[1]!r} is no number, though most labels are; mend or "
+            "drop the row and give --task regression to predict a number, or give --task classification"
         )
     if stray or counts.total() < len(values):
         return "classification"

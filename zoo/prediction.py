@@ -1,6 +1,7 @@
 """Predictions for files: images of any size, and the rows of a CSV."""
 
 import csv
+import itertools
 import pathlib
 
 import keras
@@ -13,6 +14,8 @@ from zoo.pretrained import ends_in_softmax
 from zoo.pretrained import find_folder
 from zoo.pretrained import load_folder
 from zoo.pretrained import run
+
+MOST = float(np.finfo("float32").max)  # the models' numbers
 
 
 def load_with_details(name):
@@ -177,10 +180,20 @@ def read_table(path, columns):
 
 
 def read_csv(path):
-    """Header and numbered rows of a CSV file, checked for shape."""
+    """Header and numbered rows of a CSV file, checked for shape.
+
+    Semicolons or tabs may separate the columns, where no comma does in the
+    first line.
+    Numbers have a point in such files too: in `3,14` and `1,234` the comma may
+    be a decimal one or one of thousands, so neither is read as a number.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
+            first = file.readline()
+            columns = {mark: len(next(csv.reader([first.strip()], delimiter=mark), [])) for mark in ",\t;"}
+            separator = "," if columns[","] > 1 else max(columns, key=columns.get)
+            # The file may be a pipe, which is read but once.
+            reader = csv.reader(itertools.chain([first], file), delimiter=separator)
             header = [name.strip() for name in next(reader, [])]
             rows = [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -196,7 +209,7 @@ def read_csv(path):
     return header, rows
 
 
-def numbers(path, line, row, header, columns, largest=float(np.finfo("float32").max)):
+def numbers(path, line, row, header, columns, largest=MOST):
     """The values of some columns of a row, as finite floats of at most a size."""
     values = []
     for name in columns:
@@ -205,13 +218,14 @@ def numbers(path, line, row, header, columns, largest=float(np.finfo("float32").
             value = float("nan") if "_" in text else float(text)  # Python reads 1_0 as 10
         except ValueError:
             value = float("nan")
-        if largest < abs(value) <= float(np.finfo("float32").max):
+        if largest < abs(value) <= MOST:
             raise ValueError(
-                f"{path} line {line}, column {name!r}: {text!r} is too large, expected at most {largest:g} in size; give "
-                "the column in a larger unit, or drop the row"
+                f"{path} line {line}, column {name!r}: {text!r} is too large, expected at most {largest:g} in size; "
+                "give the column in a larger unit, or drop the row"
             )
-        if not abs(value) <= float(np.finfo("float32").max):  # NaN and infinities too
-            raise ValueError(f"{path} line {line}, column {name!r}: {text!r} is no finite number; fill or drop the row")
+        if not abs(value) <= MOST:  # NaN and infinities too
+            mend = "write it without a comma, such as 1234.5" if "," in text else "fill or drop the row"
+            raise ValueError(f"{path} line {line}, column {name!r}: {text!r} is no finite number; {mend}")
         values.append(value)
     return values
 

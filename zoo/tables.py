@@ -17,7 +17,7 @@ from zoo.prediction import some
 # Cells that say nothing, whatever their case. A folder made before one of them was added still means the same: a
 # category's text is looked up in its vocabulary, where it then is, and a column of numbers had refused it.
 MISSING = {"", "?", "na", "n/a", "nan", "null", "#n/a", "#na", "<na>"}
-# These say nothing among numbers alone: + and - are classes or categories as well, and so is none beside mild and severe.
+# These say nothing among numbers alone: + and - are classes or categories too, and so is none beside mild and severe.
 MISSING_NUMBERS = MISSING | {"-", ".", "none"}
 MOST_CATEGORIES = 100  # different texts in a column; more are names or numbers gone wrong
 KINDS = ("number", "category", "ignored")
@@ -147,8 +147,8 @@ def _learn_column(path, name, cells, categorical):
         if other is None:
             raise ValueError(f"{what}; group them, take it as a number (no --categorical), or leave it out by --ignore")
         raise ValueError(
-            f"{what}, and they are not all numbers (line {other[0]}: {other[1]!r}); mend them, or leave the column out by "
-            f"--ignore {name}"
+            f"{what}, and they are not all numbers (line {other[0]}: {other[1]!r}); mend them, or leave the column "
+            f"out by --ignore {name}"
         )
     if len(texts) == 1 and len(present) == len(cells):
         return Column(name, "ignored", reason="constant")
@@ -158,7 +158,7 @@ def _learn_column(path, name, cells, categorical):
 def stray_text(cells):
     """The `(line, text)` that keeps a column of numbers, or most of them, from being one; `None` where there is none.
 
-    1,234 and 3,14 are meant as numbers here, though they cannot be read as such: which of the two a comma is stays open.
+    1,234 and 3,14 count as numbers that were meant, though neither can be read: the comma may be a decimal one.
     """
     present = [(line, text.strip()) for line, text in cells if not is_missing(text, MISSING_NUMBERS)]
     meant = sum(is_number(text.replace(",", "")) for _, text in present)
