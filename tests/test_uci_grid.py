@@ -91,6 +91,8 @@ def test_a_kill_within_a_stack_costs_that_stack_only(small, monkeypatch):
 @on_jax
 def test_export_is_the_selected_network(small):
     """On the folder of weights: the row of runs.csv, by zoo.evaluate on the authors' column."""
+    slice_path = small / "uci" / "slice.json"  # of the validation rows, 10 and 12, the curve takes 11 at most
+    slice_path.write_text(json.dumps(json.loads(slice_path.read_text()) | {"validation_rows": 11}))
     data = {"data_dir": small / "data"}
     (small / "uci" / "runs.csv").write_text(",".join(grid.FIELDS) + "\n")
     with pytest.raises(ValueError, match="has 0 of the 2 configurations"):
@@ -108,6 +110,12 @@ def test_export_is_the_selected_network(small):
         details = json.loads((folder / "recipe.json").read_text())
         assert details["recipe"]["learning_rate"] == float(row["learning_rate"])
         assert details["recipe"]["period"] == int(row["period"])
+        chooser = {
+            "left": "the 10 validation rows of column 0 of the authors' folds chose",
+            "right": "the validation rows (11 drawn from the 12 of column 0 of the authors' folds) chose",
+        }[task]
+        assert chooser in details["recipe"]["notes"]
+        assert row["validation_rows"] == {"left": "10", "right": "11"}[task]
         assert details["results"]["top1"] == pytest.approx(figures["top1"])
         assert f"| top-1 accuracy | {100 * figures['top1']:.2f} % |" in (folder / "README.md").read_text()
         assert any("measured again on the" in said for said in check_publishable(folder.name, folder, small / "data"))

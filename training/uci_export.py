@@ -126,7 +126,8 @@ def export(out, task, row, full, slice_, data_dir=None):
     outputs = predict(model, dataset.x_test)
     figures = metrics(log_probabilities(outputs, are_probabilities=True), dataset.y_test)
     name = f"{network['arch']}.uci-{task}"
-    used = len(dataset.split(settings["column"]).y_train)
+    split = dataset.split(settings["column"])
+    used, validation_rows = len(split.y_train), len(split.y_validation)
     details = {
         "name": name,
         "recipe": {
@@ -137,7 +138,7 @@ def export(out, task, row, full, slice_, data_dir=None):
             **{key: settings[key] for key in ("periods", "rows_per_period", "window")},
             "slice": slice_.name,
             "period": trained.period,
-            "notes": _notes(best, row, goal, settings, int(dataset.validation.sum())),
+            "notes": _notes(best, row, goal, settings, validation_rows),
         },
         "tried": [
             {
@@ -153,7 +154,7 @@ def export(out, task, row, full, slice_, data_dir=None):
             "name": dataset.name,
             "sha256": dataset.sha256,
             "train_rows": used,
-            "validation_rows": int(dataset.validation.sum()),
+            "validation_rows": validation_rows,
             "test_rows": len(dataset.y_test),
         },
         "class_names": list(dataset.class_names),
@@ -194,9 +195,13 @@ def _notes(best, row, goal, settings, validation_rows):
         if reached >= goal - ROUNDING
         else f"the best of those below {MOST_PARAMETERS:,} parameters ({100 * reached:.2f} %), which is worse"
     )
+    most = settings["validation_rows"]  # `grid.curve_rows` draws so many where there are more
+    held, column = f"{validation_rows} validation rows", f"of column {settings['column']} of the authors' folds"
+    if most < validation_rows:
+        held, column = "validation rows", f"({most} drawn from the {validation_rows} {column})"
     return (
         f"Klambauer et al.: plain SGD at a constant rate. Of eight configurations {settings['width']} wide the "
-        f"{validation_rows} validation rows of column {settings['column']} of the authors' folds chose {row['depth']} "
+        f"{held} {column} chose {row['depth']} "
         f"hidden layers, rate {float(row['learning_rate']):g} and dropout {float(row['dropout']):g}; trained "
         f"like this one it has {100 * goal:.2f} % of them right. This network, {best.network['depth']} layers of "
         f"{best.width}, is {outcome}. "
