@@ -28,6 +28,7 @@ from zoo.index import trainable_parameters
 from zoo.pretrained import predict
 from zoo.pretrained import save_model
 from zoo.registry import create_model
+from zoo.registry import train_command
 
 METHOD = "SNN"
 WIDTHS = (32, 64, 96, 128)  # tried beside the slice's own, which is wider
@@ -149,7 +150,7 @@ def export(out, task, row, full, slice_, data_dir=None):
             }
             for one in tried
         ],
-        "command": f"KERAS_BACKEND=jax python -m training benchmark uci-export --tasks {task}",
+        "command": train_command(name),
         "data": {
             "name": dataset.name,
             "sha256": dataset.sha256,
