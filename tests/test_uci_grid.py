@@ -13,6 +13,7 @@ from training import stacked
 from training import uci as grid
 from training import uci_ensemble
 from training import uci_export
+from training.__main__ import UCI_BENCHMARKS
 from training.__main__ import main
 from training.loop import Interrupted
 from training.publishing import check_publishable
@@ -336,3 +337,16 @@ def test_options_of_the_grid_belong_to_it(capsys):
 def test_says_which_backend_it_needs(small):
     with pytest.raises(ValueError, match="set KERAS_BACKEND=jax"):
         grid.run(small, ["SNN"], jobs=1, data_dir=small / "data")
+@pytest.mark.parametrize(
+    "what, option, name, close",
+    [
+        *((what, "--tasks", "lef", "left") for what in UCI_BENCHMARKS if "tasks" in UCI_BENCHMARKS[what]),
+        *((what, "--methods", "SSN", "SNN") for what in ("uci", "uci-speed")),
+        ("uci-classical", "--methods", "random forests", "random forest, 500 trees"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_close_ones(small, what, option, name, close, capsys):
+    assert main(["benchmark", what, option, name, "--out", str(small)]) == 1
+    assert f"error: unknown {option[2:-1]} {name!r}; close: {close}" in capsys.readouterr().err
+
+

@@ -394,7 +394,7 @@ def selected(folder, slice_, method, seed, tasks=None):
         tasks: Names without `uci/`; by default all that are complete.
 
     Raises:
-        ValueError: the runs of a task are not complete.
+        ValueError: a task is unknown, or its runs are not complete.
     """
     path = folder / "runs.csv"
     rows = [row for row in rows_of(path, slice_) if (row["method"], row["seed"]) == (method, str(seed))]
@@ -404,6 +404,8 @@ def selected(folder, slice_, method, seed, tasks=None):
     if missing := [task for task in tasks or () if task not in complete]:
         raise ValueError(
             f"{path}: {missing[0]} has {count[missing[0]]} of the {size} configurations of {method} at seed {seed}; "
+    if strange := [task for task in tasks or () if task not in uci.tasks()]:
+        raise unknown_name(strange[0], uci.tasks(), "task")
             f"first python -m training benchmark uci --methods {method} --tasks {missing[0]}"
         )
     chosen = select(rows)
