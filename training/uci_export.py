@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from training import uci as grid
+from training import uci_ensemble
 from training.card import LICENSE
 from training.card import card_text
 from training.card import history_csv
@@ -18,7 +19,6 @@ from training.run import hardware
 from training.run import npz_bytes
 from training.run import versions
 from training.stacked import Trained
-from training.uci_ensemble import FULL
 from zoo import uci
 from zoo.datasets import load_dataset
 from zoo.evaluation import log_probabilities
@@ -81,8 +81,8 @@ def run(out, tasks=None, seeds=None, data_dir=None):
     chosen = grid.selected(pathlib.Path(out) / "uci", slice_, METHOD, seed, tasks)
     longer = {
         row["task"]: row
-        for row in grid.rows_of(pathlib.Path(out) / "uci" / "ensembles.csv", slice_)
-        if (row["kind"], row["seed"]) == (FULL, str(seed))
+        for row in grid.rows_of(pathlib.Path(out) / "uci" / "ensembles.csv", slice_, uci_ensemble.FIELDS)
+        if (row["kind"], row["seed"]) == (uci_ensemble.FULL, str(seed))
     }
     home = pathlib.Path(out) / "hub"
     made = {path.name.partition(".uci-")[2] for path in home.glob("snn_mlp*.uci-*")}
