@@ -101,6 +101,20 @@ def test_info_of_an_architecture_gives_the_papers_figure(capsys):
     assert "244,500,992 at 10 (conv" in shown
 
 
+@pytest.mark.parametrize("name", [TABLE, "snn_mlp8.uci-letter", "snn_mlp2.uci-adult"])
+def test_info_gives_the_command_that_made_the_model(name, capsys):
+    """As the training wrote it into the folder, and as its card and results/models.csv have it."""
+    assert zoo_command("info", name) == 0
+    recipe = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("recipe "))
+    command = recipe.removeprefix("recipe").strip()
+    folder = ROOT / "zoo" / "weights" / name
+    written = json.loads((folder / "recipe.json").read_text()).get("command")
+    assert command == (written or f"python -m training train {name}")
+    assert f"with `{command}`" in " ".join((folder / "README.md").read_text().split())
+    with open(ROOT / "results" / "models.csv", newline="") as file:
+        assert {row["name"]: row["train"] for row in csv.DictReader(file)}[name] == command
+
+
 def test_predict_takes_images_of_any_size(tmp_path, capsys):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (90, 41, 3), "uint8")).save(tmp_path / "colour.png")

@@ -13,11 +13,14 @@ from training import stacked
 from training import uci as grid
 from training import uci_ensemble
 from training import uci_export
+from training.__main__ import UCI_BENCHMARKS
 from training.__main__ import main
 from training.loop import Interrupted
 from training.publishing import check_publishable
 from zoo import datasets
+from zoo import snn
 from zoo import uci
+from zoo.pretrained import find_folder
 
 SLICE = pathlib.Path(__file__).parents[1] / "results" / "uci" / "slice.json"
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="networks are stacked on JAX")
@@ -91,6 +94,8 @@ def test_a_kill_within_a_stack_costs_that_stack_only(small, monkeypatch):
 @on_jax
 def test_export_is_the_selected_network(small):
     """On the folder of weights: the row of runs.csv, by zoo.evaluate on the authors' column."""
+    slice_path = small / "uci" / "slice.json"  # of the validation rows, 10 and 12, the curve takes 11 at most
+    slice_path.write_text(json.dumps(json.loads(slice_path.read_text()) | {"validation_rows": 11}))
     data = {"data_dir": small / "data"}
     (small / "uci" / "runs.csv").write_text(",".join(grid.FIELDS) + "\n")
     with pytest.raises(ValueError, match="has 0 of the 2 configurations"):
@@ -108,11 +113,28 @@ def test_export_is_the_selected_network(small):
         details = json.loads((folder / "recipe.json").read_text())
         assert details["recipe"]["learning_rate"] == float(row["learning_rate"])
         assert details["recipe"]["period"] == int(row["period"])
+        chooser = {
+            "left": "the 10 validation rows of column 0 of the authors' folds chose",
+            "right": "the validation rows (11 drawn from the 12 of column 0 of the authors' folds) chose",
+        }[task]
+        assert chooser in details["recipe"]["notes"]
+        assert row["validation_rows"] == {"left": "10", "right": "11"}[task]
         assert details["results"]["top1"] == pytest.approx(figures["top1"])
         assert f"| top-1 accuracy | {100 * figures['top1']:.2f} % |" in (folder / "README.md").read_text()
         assert any("measured again on the" in said for said in check_publishable(folder.name, folder, small / "data"))
     before = sorted(home.iterdir())
     assert uci_export.run(small, **data) == home and sorted(home.iterdir()) == before
+
+
+def test_the_bundled_cards_name_the_validation_rows_that_were_measured():
+    """Those of runs.csv, which the training wrote down."""
+    measured = {row["task"]: row["validation_rows"] for row in rows_of(SLICE.with_name("runs.csv"))}
+    for name in snn.WEIGHTS:
+        task = name.partition(".uci-")[2]
+        if task:
+            notes = json.loads((find_folder(name)[0] / "recipe.json").read_text())["recipe"]["notes"]
+            rows = measured[task]
+            assert f"the {rows} validation rows of column 0" in notes or f"({rows} drawn from the" in notes, name
 
 
 @on_jax
@@ -205,6 +227,74 @@ def test_the_ensemble_averages_networks_of_the_folds(small):
     )
     assert single["test_right"] == same["test_right"]
     assert float(single["held_accuracy"]) == pytest.approx(float(same["validation_accuracy"]), abs=1e-6)
+
+
+@on_jax
+def test_members_that_diverged_have_no_say(small, monkeypatch):
+    """Two of the five diverge: the row is that of the other three, trained without them."""
+    data = {"data_dir": small / "data", "jobs": 1}
+    grid.run(small, ["SNN"], ["left"], **data)
+    members_of = uci_ensemble.members_of
+
+    def two_diverge(data, stack, rate, settings):
+        members = members_of(data, stack, rate, settings)
+        if stack.kind == uci_ensemble.ENSEMBLE:
+            return [one._replace(learning_rate=1e30) if one.seed in (0, 3) else one for one in members]
+        return [one._replace(learning_rate=1e30) if one.seed == 1 else one for one in members]
+
+    monkeypatch.setattr(uci_ensemble, "members_of", two_diverge)
+    with np.errstate(invalid="ignore", over="ignore"):
+        first, second, row = rows_of(uci_ensemble.run(small, **data))
+    assert (first["seed"], first["members"], first["diverged"], first["held_accuracy"]) == ("1", "1", "1", "0.000000")
+    assert (second["seed"], second["members"], second["diverged"]) == ("2", "1", "0")
+    assert (row["kind"], row["members"], row["diverged"]) == ("ensemble", "5", "2")
+
+    slice_ = grid.read_slice(small / "uci")
+    dataset = datasets.load_dataset("uci/left", small / "data")
+    rate = float(row["learning_rate"])
+    network = {"arch": row["arch"], "depth": int(row["depth"]), "dropout": float(row["dropout"])}
+    shape = grid.shape_of("left")
+    stack = uci_ensemble.Selected(uci_ensemble.ENSEMBLE, network, {"left": rate}, (0,), shape, 16, 0.0)
+    sound = [one for one in members_of(dataset, stack, rate, slice_.settings) if one.seed in (1, 2, 4)]
+    program = grid.program_of(network, slice_.settings["width"], shape)
+    training = grid.trained_stack(program, sound, int(row["batch_size"]), slice_.settings)
+    probabilities = np.array(training.probabilities([dataset.x_test] * 3))
+    right = (probabilities.mean(axis=0).argmax(axis=-1) == dataset.y_test).sum()
+    assert int(row["test_right"]) == right
+    single = (probabilities.argmax(axis=-1) == dataset.y_test).mean()
+    assert float(row["members_accuracy"]) == pytest.approx(single, abs=1e-6)
+    held = np.mean([one.accuracy for one in training.results()])
+    assert float(row["held_accuracy"]) == pytest.approx(held, abs=1e-6)
+
+
+def test_figures_of_a_mean_leave_out_what_diverged():
+    """Two rows of two classes; alone the member that diverged would outvote the one that did not."""
+    y = np.array([0, 1])
+    right, wrong = np.array([[0.6, 0.4], [0.4, 0.6]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    sound = stacked.Trained([], None, 7, 0.1, 0.75)
+    lost = stacked.Trained([], None, 0, np.inf, 0.0)
+    figures = uci_ensemble.figures_of([lost, sound], [wrong, right], y)
+    assert figures == {
+        "members": 2,
+        "diverged": 1,
+        "members_accuracy": "1.000000",
+        "held_accuracy": "0.750000",
+        "test_rows": 2,
+        "test_right": 2,
+        "test_accuracy": "1.000000",
+    }
+    # With nothing trained left it says so, and has the figures of the weights at the start.
+    figures = uci_ensemble.figures_of([lost, lost], [wrong, wrong], y)
+    assert (figures["diverged"], figures["test_right"], figures["held_accuracy"]) == (2, 0, "0.000000")
+
+
+def test_rows_under_other_columns_are_refused(small):
+    """They would be added under the wrong names."""
+    path = small / "uci" / "ensembles.csv"
+    path.write_text(",".join([name for name in uci_ensemble.FIELDS if name != "diverged"] + ["mood"]) + "\n")
+    (small / "uci" / "runs.csv").write_text(",".join(grid.FIELDS) + "\n")
+    with pytest.raises(ValueError, match="ensembles.csv has other columns .*missing: diverged; unknown: mood.*move it"):
+        uci_ensemble.run(small)
 
 
 @on_jax
@@ -314,6 +404,19 @@ def test_selection_is_by_validation_alone_and_breaks_ties_as_the_paper():
     for count in range(2, 5):
         assert grid.select(ordered[:count])["SNN", "iris", 0] is ordered[count - 1]
         assert grid.select(ordered[:count][::-1])["SNN", "iris", 0] is ordered[count - 1]
+
+
+@pytest.mark.parametrize(
+    "what, option, name, close",
+    [
+        *((what, "--tasks", "lef", "left") for what in UCI_BENCHMARKS if "tasks" in UCI_BENCHMARKS[what]),
+        *((what, "--methods", "SSN", "SNN") for what in ("uci", "uci-speed")),
+        ("uci-classical", "--methods", "random forests", "random forest, 500 trees"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_close_ones(small, what, option, name, close, capsys):
+    assert main(["benchmark", what, option, name, "--out", str(small)]) == 1
+    assert f"error: unknown {option[2:-1]} {name!r}; close: {close}" in capsys.readouterr().err
 
 
 def test_options_of_the_grid_belong_to_it(capsys):

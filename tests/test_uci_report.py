@@ -178,6 +178,7 @@ def test_report_with_seeds_and_ensembles(made_up):
     rows = [
         dict.fromkeys(uci_ensemble.FIELDS, "")
         | {"slice": name, "kind": kind, "task": task, "seed": seed, "test_accuracy": accuracy, "members_accuracy": 0.5}
+        | {"members": 5 if kind == "ensemble" else 1, "diverged": 0}
         for kind, task, seed, accuracy in (
             ("another seed", "iris", 1, 0.7),
             ("another seed", "iris", 2, 0.6),
@@ -197,8 +198,67 @@ def test_report_with_seeds_and_ensembles(made_up):
     assert "| SNN, five or full passes (ours) | 0.9500 | 1.00 |  |  |  |" in text
     assert "| SNN | 0.9000 | 2.00 | 0.16 | 0.32 | 1/0/0 |" in text
     assert "(mean accuracy there 0.9500, of the members alone 0.5000)" in text and "The large tasks" not in text
+    assert "left out of both means (none did)" in text and "networks diverged" not in text
     assert "With full passes over the training rows, as in the paper, on the 1 tasks" in text
     assert "mean accuracy 0.6000." in text  # of iris, 0.9, and wine, 0.3
+
+
+def test_report_names_networks_that_diverged(made_up):
+    """In the spread over seeds, in the ensembles' mean and in the full passes."""
+    folder = made_up / "uci"
+    name = grid.read_slice(folder).name
+    runs = folder / "runs.csv"
+    runs.write_text(runs.read_text().replace(",glass,", ",letter,").replace(",trains,", ",zoo,"))
+    rows = [
+        dict.fromkeys(uci_ensemble.FIELDS, "")
+        | {"slice": name, "kind": kind, "task": task, "seed": seed, "test_accuracy": accuracy, "members_accuracy": 0.5}
+        | {"members": members, "diverged": diverged}
+        for kind, task, seed, accuracy, members, diverged in (
+            ("another seed", "iris", 1, 0.7, 1, 0),
+            ("another seed", "wine", 1, 0.2, 1, 1),
+            ("another seed", "letter", 1, 0.6, 1, 0),
+            ("ensemble", "iris", 0, 0.95, 5, 2),
+            ("ensemble", "zoo", 0, 0.4, 5, 5),
+            ("full passes", "wine", 0, 0.3, 1, 1),
+        )
+    ]
+    with open(folder / "ensembles.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, uci_ensemble.FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+    with open(folder / "classical.csv", "a", newline="") as file:
+        writer = csv.DictWriter(file, uci_classical.FIELDS)
+        for task in ("wine", "zoo"):
+            writer.writerow({"method": "forest", "task": task, "seed": 0, "test_accuracy": 0.8})
+    text = uci_report.report(made_up).read_text()
+    # Seed 0: 0.9, 0.7 and 0.6; seed 1: 0.7, 0.2 and 0.6. Without wine: 0.75 and 0.65.
+    assert "SNN over 3 sound tasks and the seeds 0, 1: mean accuracy 0.6167, standard deviation 0.1650." in text
+    assert "1 of these 6 networks diverged (wine at seed 1): their loss was never finite. They are counted" in text
+    assert "On the 2 tasks on which none diverged: mean accuracy 0.7000, standard deviation 0.0707." in text
+    assert "Diverged, and counted with the weights at the start: wine." in text
+    assert (
+        "left out of both means (iris 2 of 5, zoo 5 of 5; where all did, the weights at the start are averaged: zoo)"
+        in text
+    )
+    # The forest has 0.85 on iris (37 test rows), 0.8 on wine (44) and on zoo (25).
+    assert (
+        "Task by task, ours less forest: ahead on 1 tasks by 0.1000 in all, behind on 2 by 0.9000; the sum over all 3 "
+        "is -0.8000, of which the 3 tasks of at most 100 test rows, where one row is 0.01 or more, make -0.8000. "
+        "Widest behind: wine -0.5000 (44 test rows), zoo -0.4000 (25 test rows)."
+    ) in text
+
+
+def test_report_refuses_files_of_another_slice_or_other_columns(made_up):
+    folder = made_up / "uci"
+    runs = (folder / "runs.csv").read_text()
+    (folder / "runs.csv").write_text(runs.replace(grid.read_slice(folder).name, "ffffffff"))
+    with pytest.raises(ValueError, match="runs.csv has rows of another slice .ffffffff."):
+        uci_report.report(made_up)
+    (folder / "runs.csv").write_text(runs)
+    old = [name for name in uci_ensemble.FIELDS if name != "diverged"]
+    (folder / "ensembles.csv").write_text(",".join(old) + "\n")
+    with pytest.raises(ValueError, match="ensembles.csv has other columns .*missing: diverged; unknown: none.*move it"):
+        uci_report.report(made_up)
 
 
 def test_large_tasks_are_shown_with_their_standard_error(made_up):

@@ -17,6 +17,7 @@ from zoo.card import short_card
 from zoo.card import snippet
 from zoo.hub import repository_of
 from zoo.registry import read_index
+from zoo.registry import train_command
 from zoo.storage import as_stored
 
 LICENSE = "apache-2.0"
@@ -67,7 +68,7 @@ def card_text(details):
     lines += [
         *_settings(recipe),
         f"Trained on all {data['train_rows']:,} training rows with "
-        f"`{details.get('command', f'python -m training train {name}')}` in "
+        f"`{details.get('command', train_command(name))}` in "
         f"{results['minutes']} minutes on {results['hardware']} ({details['versions']['backend']}, Keras "
         f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
         # Of the project's recipes; what led to options of one's own is not recorded.

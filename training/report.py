@@ -7,6 +7,7 @@ import pathlib
 from zoo.card import mean_and_spread
 from zoo.registry import list_models
 from zoo.registry import model_info
+from zoo.registry import train_command
 
 FINETUNING = "<!-- fine-tuning: made by `python -m training report` -->", "<!-- end of fine-tuning -->"
 START, END = "<!-- results: made by `python -m training report` -->", "<!-- end of results -->"
@@ -49,12 +50,6 @@ def results_csv():
             writer.writeheader()
         writer.writerow(row)
     return text.getvalue()
-
-
-def train_command(name):
-    """The command that made a model."""
-    _, of_uci, task = name.partition(".uci-")
-    return f"python -m training benchmark uci-export --tasks {task}" if of_uci else f"python -m training train {name}"
 
 
 def readme_table(results):

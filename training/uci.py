@@ -107,7 +107,7 @@ def run(out, methods=None, tasks=None, seeds=None, stop_after=None, jobs=None, d
     path = folder / "runs.csv"
     planned = plan(slice_, methods, tasks, seeds)
     names = ("method", "task", "seed", "arch", "depth", "form", "dropout", "learning_rate")
-    done = {tuple(row[name] for name in names) for row in rows_of(path, slice_)}
+    done = {tuple(row[name] for name in names) for row in rows_of(path, slice_, FIELDS)}
     waiting = [job for job in (_left(job, slice_, done) for job in planned) if job.tasks]
     work = functools.partial(train, slice_=slice_, data_dir=data_dir)
     return train_stacks("uci", waiting, len(planned), work, path, FIELDS, stop_after, jobs)
@@ -223,16 +223,24 @@ def _left(job, slice_, done):
     return job._replace(tasks=tasks, cost=cost_of(slice_.settings, job.network, tasks, job.shape))
 
 
-def rows_of(path, slice_):
+def rows_of(path, slice_, fields):
     """The rows of a CSV of the slice, as dictionaries; none where there is no file.
 
     Raises:
-        ValueError: it has rows of another slice.
+        ValueError: it has rows of another slice, or other columns than `fields`.
     """
     if not path.exists():
         return []
     with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+        reader = csv.DictReader(file)
+        rows, found = list(reader), list(reader.fieldnames or ())
+    if found != list(fields):  # rows that are added to it would stand under the wrong names
+        missing = [name for name in fields if name not in found]
+        unknown = [name for name in found if name not in fields]
+        raise ValueError(
+            f"{path} has other columns than are written now (missing: {', '.join(missing) or 'none'}; unknown: "
+            f"{', '.join(unknown) or 'none'}); move it away, and the command that made it makes it anew"
+        )
     if others := {row["slice"] for row in rows} - {slice_.name}:
         raise ValueError(
             f"{path} has rows of another slice ({', '.join(sorted(others))}) than the slice.json beside it "
@@ -394,10 +402,12 @@ def selected(folder, slice_, method, seed, tasks=None):
         tasks: Names without `uci/`; by default all that are complete.
 
     Raises:
-        ValueError: the runs of a task are not complete.
+        ValueError: a task is unknown, or its runs are not complete.
     """
+    if strange := [task for task in tasks or () if task not in uci.tasks()]:
+        raise unknown_name(strange[0], uci.tasks(), "task")
     path = folder / "runs.csv"
-    rows = [row for row in rows_of(path, slice_) if (row["method"], row["seed"]) == (method, str(seed))]
+    rows = [row for row in rows_of(path, slice_, FIELDS) if (row["method"], row["seed"]) == (method, str(seed))]
     count = collections.Counter(row["task"] for row in rows)
     size = len(slice_.settings["learning_rates"]) * len(slice_.settings["methods"][method])
     complete = [task for task in count if count[task] == size]

@@ -14,6 +14,7 @@ import warnings
 from training.loop import Interrupted
 from zoo import uci
 from zoo.datasets import load_dataset
+from zoo.registry import unknown_name
 
 FIELDS = ("method", "task", "seed", "trained_on", "test_rows", "test_right", "test_accuracy", "seconds", "scikit-learn")
 TRAINED_ON = "training and validation rows"
@@ -50,6 +51,7 @@ def run(out, methods=None, tasks=None, seeds=(0,), stop_after=None, data_dir=Non
 
     Raises:
         training.loop.Interrupted: `stop_after` came before the end.
+        ValueError: a name is unknown.
     """
     import sklearn
 
@@ -59,8 +61,11 @@ def run(out, methods=None, tasks=None, seeds=(0,), stop_after=None, data_dir=Non
         with open(path, newline="") as file:
             done = {(row["method"], row["task"], row["seed"]) for row in csv.DictReader(file)}
     known = uci.facts()
-    tasks = sorted(tasks or [t for t in known if known[t].sha256], key=lambda task: known[task].rows)
-    names = methods or list(estimators(0))
+    names, tasks = methods or list(estimators(0)), tasks or [task for task in known if known[task].sha256]
+    for given, there, kind in ((names, estimators(0), "method"), (tasks, known, "task")):
+        if strange := [name for name in given if name not in there]:
+            raise unknown_name(strange[0], there, kind)
+    tasks = sorted(tasks, key=lambda task: known[task].rows)
     planned = [(task, seed, name) for task in tasks for seed in seeds for name in names]
     waiting = [(task, seed, name) for task, seed, name in planned if (name, task, str(seed)) not in done]
     started = time.monotonic()

@@ -4,8 +4,8 @@ All take the configuration that the validation rows chose at the slice's first
 seed (`runs.csv`) and train it as the grid does, but for this: a network of
 another seed has another seed. The five members of an ensemble, on the tasks
 whose rows are few, have all rows that are not for testing but those of a fold
-each, on which they are stopped; their probabilities are averaged. On the larger
-tasks a network makes full passes over the training rows, as in the paper, where
+each, on which they are stopped; the probabilities of those that did not diverge
+are averaged. On the larger tasks a network makes full passes over the training rows, as in the paper, where
 the grid takes so many rows a period. `ensembles.csv` gets a row for each task,
 kind and seed; what it has is not trained again.
 """
@@ -28,8 +28,8 @@ METHOD = "SNN"
 FOLDS = 5  # and members of an ensemble
 SEED, ENSEMBLE, FULL = "another seed", "ensemble", "full passes"
 FIELDS = (
-    "slice kind task seed arch depth dropout learning_rate batch_size members members_accuracy held_accuracy test_rows "
-    "test_right test_accuracy seconds keras"
+    "slice kind task seed arch depth dropout learning_rate batch_size members diverged members_accuracy held_accuracy "
+    "test_rows test_right test_accuracy seconds keras"
 ).split()
 
 
@@ -68,13 +68,13 @@ def run(out, tasks=None, stop_after=None, jobs=None, data_dir=None):
     Raises:
         training.loop.Interrupted: `stop_after` came before the end.
         ValueError: a task's runs are not complete, or ensembles.csv is of
-            another slice.
+            another slice or has other columns.
     """
     folder = pathlib.Path(out) / "uci"
     slice_ = grid.read_slice(folder)
     path = folder / "ensembles.csv"
     rows = grid.selected(folder, slice_, METHOD, slice_.settings["seeds"][0], tasks)
-    done = {(row["kind"], row["task"], row["seed"]) for row in grid.rows_of(path, slice_)}
+    done = {(row["kind"], row["task"], row["seed"]) for row in grid.rows_of(path, slice_, FIELDS)}
     planned = plan(rows, slice_)
     waiting = [stack for stack in (_left(stack, slice_, done) for stack in planned) if stack.rates]
     work = functools.partial(train, slice_=slice_, data_dir=data_dir)
@@ -144,20 +144,20 @@ def train(stack, slice_, data_dir=None):
     program = grid.program_of(stack.network, settings["width"], stack.shape)
     settings = settings | {"rows_per_period": rows_per_period(stack, settings)}
     training = grid.trained_stack(program, members, stack.batch_size, settings)
-    held = [result.accuracy for result in training.results()]
+    trained = training.results()
     probabilities = training.probabilities([data[task].x_test for task in stack.rates for _ in range(each)])
     seconds = (time.monotonic() - started) / len(stack.rates)
     rows = []
     for number, (task, rate) in enumerate(stack.rates.items()):
         mine = slice(number * each, (number + 1) * each)
-        y = data[task].y_test
-        single = [int((one.argmax(axis=-1) == y).sum()) for one in probabilities[mine]]
         if stack.kind == ENSEMBLE:
-            right = [int((np.mean(probabilities[mine], axis=0).argmax(axis=-1) == y).sum())]
-            accuracies = [float(np.mean(held[mine]))]
+            figures = [figures_of(trained[mine], probabilities[mine], data[task].y_test)]
         else:
-            right, accuracies = single, held[mine]
-        for seed, hits, accuracy in zip(stack.seeds, right, accuracies, strict=True):
+            figures = [
+                figures_of([one], [its_probabilities], data[task].y_test)
+                for one, its_probabilities in zip(trained[mine], probabilities[mine], strict=True)
+            ]
+        for seed, its_figures in zip(stack.seeds, figures, strict=True):
             rows.append(
                 {
                     "slice": slice_.name,
@@ -167,17 +167,40 @@ def train(stack, slice_, data_dir=None):
                     **stack.network,
                     "learning_rate": rate,
                     "batch_size": stack.batch_size,
-                    "members": each // len(stack.seeds),
-                    "members_accuracy": f"{np.mean(single) / len(y) if stack.kind == ENSEMBLE else hits / len(y):.6f}",
-                    "held_accuracy": f"{accuracy:.6f}",
-                    "test_rows": len(y),
-                    "test_right": hits,
-                    "test_accuracy": f"{hits / len(y):.6f}",
+                    **its_figures,
                     "seconds": f"{seconds:.2f}",
                     "keras": keras.__version__,
                 }
             )
     return rows
+
+
+def figures_of(trained, probabilities, y):
+    """Of one network, or of the mean of several's probabilities, on the test rows: the columns from `members` on.
+
+    Members that diverged have the weights they started with and no say in the
+    mean; which ones these are, the training and the held rows alone decide.
+    Where all diverged, nothing trained is left: the figures are then those of
+    the weights at the start, and `diverged` is as large as `members`.
+
+    Args:
+        trained: A `Trained` for each member.
+        probabilities: Of each member, `(rows, classes)`.
+        y: Labels of the test rows.
+    """
+    sound = [number for number, one in enumerate(trained) if one.period]
+    kept = sound or range(len(trained))
+    right = int((np.mean([probabilities[number] for number in kept], axis=0).argmax(axis=-1) == y).sum())
+    single = [(probabilities[number].argmax(axis=-1) == y).mean() for number in kept]
+    return {
+        "members": len(trained),
+        "diverged": len(trained) - len(sound),
+        "members_accuracy": f"{np.mean(single):.6f}",
+        "held_accuracy": f"{np.mean([trained[number].accuracy for number in kept]):.6f}",
+        "test_rows": len(y),
+        "test_right": right,
+        "test_accuracy": f"{right / len(y):.6f}",
+    }
 
 
 def members_of(data, stack, rate, settings):

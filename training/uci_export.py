@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from training import uci as grid
+from training import uci_ensemble
 from training.card import LICENSE
 from training.card import card_text
 from training.card import history_csv
@@ -18,7 +19,6 @@ from training.run import hardware
 from training.run import npz_bytes
 from training.run import versions
 from training.stacked import Trained
-from training.uci_ensemble import FULL
 from zoo import uci
 from zoo.datasets import load_dataset
 from zoo.evaluation import log_probabilities
@@ -28,6 +28,7 @@ from zoo.index import trainable_parameters
 from zoo.pretrained import predict
 from zoo.pretrained import save_model
 from zoo.registry import create_model
+from zoo.registry import train_command
 
 METHOD = "SNN"
 WIDTHS = (32, 64, 96, 128)  # tried beside the slice's own, which is wider
@@ -80,8 +81,8 @@ def run(out, tasks=None, seeds=None, data_dir=None):
     chosen = grid.selected(pathlib.Path(out) / "uci", slice_, METHOD, seed, tasks)
     longer = {
         row["task"]: row
-        for row in grid.rows_of(pathlib.Path(out) / "uci" / "ensembles.csv", slice_)
-        if (row["kind"], row["seed"]) == (FULL, str(seed))
+        for row in grid.rows_of(pathlib.Path(out) / "uci" / "ensembles.csv", slice_, uci_ensemble.FIELDS)
+        if (row["kind"], row["seed"]) == (uci_ensemble.FULL, str(seed))
     }
     home = pathlib.Path(out) / "hub"
     made = {path.name.partition(".uci-")[2] for path in home.glob("snn_mlp*.uci-*")}
@@ -126,7 +127,8 @@ def export(out, task, row, full, slice_, data_dir=None):
     outputs = predict(model, dataset.x_test)
     figures = metrics(log_probabilities(outputs, are_probabilities=True), dataset.y_test)
     name = f"{network['arch']}.uci-{task}"
-    used = len(dataset.split(settings["column"]).y_train)
+    split = dataset.split(settings["column"])
+    used, validation_rows = len(split.y_train), len(split.y_validation)
     details = {
         "name": name,
         "recipe": {
@@ -137,7 +139,7 @@ def export(out, task, row, full, slice_, data_dir=None):
             **{key: settings[key] for key in ("periods", "rows_per_period", "window")},
             "slice": slice_.name,
             "period": trained.period,
-            "notes": _notes(best, row, goal, settings, int(dataset.validation.sum())),
+            "notes": _notes(best, row, goal, settings, validation_rows),
         },
         "tried": [
             {
@@ -148,12 +150,12 @@ def export(out, task, row, full, slice_, data_dir=None):
             }
             for one in tried
         ],
-        "command": f"KERAS_BACKEND=jax python -m training benchmark uci-export --tasks {task}",
+        "command": train_command(name),
         "data": {
             "name": dataset.name,
             "sha256": dataset.sha256,
             "train_rows": used,
-            "validation_rows": int(dataset.validation.sum()),
+            "validation_rows": validation_rows,
             "test_rows": len(dataset.y_test),
         },
         "class_names": list(dataset.class_names),
@@ -194,9 +196,13 @@ def _notes(best, row, goal, settings, validation_rows):
         if reached >= goal - ROUNDING
         else f"the best of those below {MOST_PARAMETERS:,} parameters ({100 * reached:.2f} %), which is worse"
     )
+    most = settings["validation_rows"]  # `grid.curve_rows` draws so many where there are more
+    held, column = f"{validation_rows} validation rows", f"of column {settings['column']} of the authors' folds"
+    if most < validation_rows:
+        held, column = "validation rows", f"({most} drawn from the {validation_rows} {column})"
     return (
         f"Klambauer et al.: plain SGD at a constant rate. Of eight configurations {settings['width']} wide the "
-        f"{validation_rows} validation rows of column {settings['column']} of the authors' folds chose {row['depth']} "
+        f"{held} {column} chose {row['depth']} "
         f"hidden layers, rate {float(row['learning_rate']):g} and dropout {float(row['dropout']):g}; trained "
         f"like this one it has {100 * goal:.2f} % of them right. This network, {best.network['depth']} layers of "
         f"{best.width}, is {outcome}. "

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from training import uci_ensemble
+from training.uci import FIELDS
 from training.uci import read_slice
 from training.uci import rows_of
 from training.uci import select
@@ -22,6 +24,7 @@ from training.uci_ensemble import SEED
 from zoo import uci
 
 LEVEL = 0.05  # of the critical difference
+FEW_TEST_ROWS = 100
 COLUMNS = ["method", "mean accuracy", "average rank", "p, SNN not better", "p, no difference", "SNN win/tie/loss"]
 OURS = "SNN, five or full passes (ours)"
 # Tasks with so many test rows that sampling errors are below a percentage point, and no defect.
@@ -54,14 +57,15 @@ def report(out):
 
     Raises:
         FileNotFoundError: there are no runs.
-        ValueError: no task is complete.
+        ValueError: no task is complete, or a file is of another slice or has
+            other columns.
     """
     folder = pathlib.Path(out) / "uci"
     slice_ = read_slice(folder)
     if not (folder / "runs.csv").is_file():
         raise FileNotFoundError(f"no {folder / 'runs.csv'}; python -m training benchmark uci makes it")
-    runs = _rows(folder / "runs.csv")
-    ensembles = rows_of(folder / "ensembles.csv", slice_)
+    runs = rows_of(folder / "runs.csv", slice_, FIELDS)
+    ensembles = rows_of(folder / "ensembles.csv", slice_, uci_ensemble.FIELDS)
     paper = read_paper(folder / "paper.csv")
     ours = our_table(runs, slice_)
     tasks = [task for task in uci.sound_tasks() if task in ours.tasks]
@@ -74,7 +78,8 @@ def report(out):
     path = folder / "report.md"
     full = {row["task"]: float(row["test_accuracy"]) for row in ensembles if row["kind"] == FULL}
     full = {task: accuracy for task, accuracy in full.items() if task in tasks}
-    parts = _text(ours, paper.of(tasks), headline(runs, ensembles, slice_), full, slice_)
+    untrained = [row["task"] for row in ensembles if row["kind"] == FULL and row["task"] in tasks and _untrained(row)]
+    parts = _text(ours, paper.of(tasks), headline(runs, ensembles, slice_), full, untrained, slice_)
     parts += _rivals(ours, classical, ensembles, slice_.settings["rows_per_period"])
     parts += _large(ours, paper, classical, full)
     path.write_text("\n\n".join(parts + _remarks(ours, slice_)) + "\n")
@@ -109,24 +114,30 @@ def our_table(runs, slice_):
 
 
 def headline(runs, ensembles, slice_):
-    """Mean accuracy of the headline's method for each of its seeds: `(tasks, {seed: mean})`.
+    """The headline's method at each of its seeds: a `Table` with the seeds in place of methods, and who diverged.
 
     The first seed's selected networks, and the same configurations at the
-    others, on the tasks that all of them have.
+    others, on the tasks that all of them have. `[(task, seed), ...]` of those
+    whose loss was never finite.
     """
     first, *others = slice_.settings["headline"]["seeds"]
     method = slice_.settings["headline"]["method"]
-    found = {
-        (row["task"], first): float(row["test_accuracy"])
-        for (one, task, seed), row in select(runs).items()
-        if (one, seed) == (method, first)
-    }
-    found |= {(row["task"], int(row["seed"])): float(row["test_accuracy"]) for row in ensembles if row["kind"] == SEED}
+    chosen = [row for (one, _, seed), row in select(runs).items() if (one, seed) == (method, first)]
+    further = [row for row in ensembles if row["kind"] == SEED]
+    found = {(row["task"], int(row["seed"])): float(row["test_accuracy"]) for row in [*chosen, *further]}
+    lost = {(row["task"], int(row["seed"])) for row in chosen if row["period"] == "0"}
+    lost |= {(row["task"], int(row["seed"])) for row in further if _untrained(row)}
     seeds = [first, *(seed for seed in others if any(number == seed for _, number in found))]
     size = len(slice_.settings["learning_rates"]) * len(slice_.settings["methods"][method])
     count = collections.Counter(row["task"] for row in runs if (row["method"], int(row["seed"])) == (method, first))
     tasks = [task for task in uci.sound_tasks() if count[task] == size and all((task, seed) in found for seed in seeds)]
-    return tasks, {seed: float(np.mean([found[task, seed] for task in tasks])) for seed in seeds if tasks}
+    accuracy = np.array([[found[task, seed] for seed in seeds] for task in tasks]).reshape(len(tasks), len(seeds))
+    return Table(tasks, seeds, accuracy), sorted(one for one in lost if one[0] in tasks and one[1] in seeds)
+
+
+def _untrained(row):
+    """Whether all networks of a row of ensembles.csv diverged."""
+    return row["diverged"] == row["members"]
 
 
 def classical_table(rows, tasks):
@@ -242,7 +253,7 @@ def _markdown(header, rows):
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def _text(ours, paper, seeds, full, slice_):
+def _text(ours, paper, seeds, full, untrained, slice_):
     covered, sound = len(ours.tasks), len(uci.sound_tasks())
     whole = "all" if covered == sound else "INCOMPLETE: only"
     parts = [
@@ -265,21 +276,9 @@ def _text(ours, paper, seeds, full, slice_):
             f"With full passes over the training rows, as in the paper, on the {len(full)} tasks of more than "
             f"{slice_.settings['rows_per_period']} of them (`uci-ensemble`, the SNN alone): mean accuracy "
             f"{np.mean(both):.4f}."
+            + (f" Diverged, and counted with the weights at the start: {', '.join(untrained)}." if untrained else "")
         )
-    tasks, means = seeds
-    if means:
-        values = list(means.values())
-        spread = f", standard deviation {np.std(values, ddof=1):.4f}" if len(values) > 1 else " (one seed: no spread)"
-        parts.append(
-            f"{slice_.settings['headline']['method']} over {len(tasks)} sound tasks and the seeds "
-            f"{', '.join(map(str, means))}: mean accuracy {np.mean(values):.4f}{spread}."
-            + (
-                " The further seeds train the configurations that the first one's validation rows chose "
-                "(`uci-ensemble`)."
-                if len(values) > 1
-                else ""
-            )
-        )
+    parts += _seeds(*seeds, slice_.settings["headline"]["method"])
     reported = np.isfinite(paper.accuracy).all(axis=1)
     same = Table([], paper.methods, paper.accuracy[reported])
     parts += [
@@ -287,6 +286,40 @@ def _text(ours, paper, seeds, full, slice_):
         _markdown(COLUMNS, _comparison(same)),
     ]
     return parts
+
+
+def _seeds(table, lost, method):
+    """Mean and spread over the seeds, and what those that diverged do to them."""
+    if not table.tasks:
+        return []
+    text = (
+        f"{method} over {len(table.tasks)} sound tasks and the seeds {', '.join(map(str, table.methods))}: "
+        f"mean accuracy {_mean_and_deviation(table.accuracy)}."
+    )
+    if len(table.methods) > 1:
+        text += (
+            " The further seeds train the configurations that the first one's validation rows chose (`uci-ensemble`)."
+        )
+    if lost:
+        names = ", ".join(f"{task} at seed {seed}" for task, seed in lost)
+        others = [task for task in table.tasks if task not in {task for task, _ in lost}]
+        text += (
+            f" {len(lost)} of these {table.accuracy.size} networks diverged ({names}): their loss was never finite. "
+            "They are counted, with the accuracy of the weights that they started with."
+        )
+        if others:
+            text += (
+                f" On the {len(others)} tasks on which none diverged: mean accuracy "
+                f"{_mean_and_deviation(table.of(others).accuracy)}."
+            )
+    return [text]
+
+
+def _mean_and_deviation(accuracy):
+    """Of the means of the columns, as text."""
+    means = accuracy.mean(axis=0)
+    spread = f", standard deviation {np.std(means, ddof=1):.4f}" if len(means) > 1 else " (one seed: no spread)"
+    return f"{means.mean():.4f}{spread}"
 
 
 def _rivals(ours, classical, ensembles, most):
@@ -311,18 +344,46 @@ def _rivals(ours, classical, ensembles, most):
     ]
     if found:
         few = [task for task in tasks if kinds[task] == ENSEMBLE]
-        single = [float(row["members_accuracy"]) for row in ensembles if row["kind"] == ENSEMBLE and row["task"] in few]
+        rows = [row for row in ensembles if row["kind"] == ENSEMBLE and row["task"] in few]
+        single = [float(row["members_accuracy"]) for row in rows]
         parts += [
             "The second of these is ours and not the paper's comparison (`uci-ensemble`). On the "
             f"{len(few)} tasks of at most {most} training rows the selected configuration is trained five times on the "
             "training and validation rows less a fold, on which it is stopped, and the probabilities are averaged "
             f"(mean accuracy there {np.mean([found[task] for task in few]):.4f}, of the members alone "
-            f"{np.mean(single):.4f}). On the other {len(tasks) - len(few)} it is trained once, on the training rows, "
-            f"in full passes over them as in the paper, where the grid takes {most} rows a period. The same table "
-            "by its side:",
+            f"{np.mean(single):.4f}). Members that diverged, whose loss was never finite, are left out of both means "
+            f"({_diverged_members(rows)}). On the other {len(tasks) - len(few)} it is trained once, on the training "
+            f"rows, in full passes over them as in the paper, where the grid takes {most} rows a period. The same "
+            "table by its side:",
             _markdown([name.replace("SNN", "ours") for name in COLUMNS], _comparison(joined, OURS)),
+            _gap(joined, max(theirs.methods, key=lambda name: joined.accuracy[:, joined.methods.index(name)].mean())),
         ]
     return parts
+
+
+def _gap(joined, rival):
+    """Where ours is behind the best rival, and ahead of it, task by task."""
+    difference = joined.accuracy[:, joined.methods.index(OURS)] - joined.accuracy[:, joined.methods.index(rival)]
+    test_rows = np.array([uci.facts()[task].test for task in joined.tasks])
+    few = test_rows <= FEW_TEST_ROWS
+    ahead, _, behind = win_tie_loss(difference, np.zeros_like(difference))
+    widest = [place for place in np.argsort(difference, kind="stable")[:10] if difference[place] < 0]
+    names = [f"{joined.tasks[place]} {difference[place]:.4f} ({test_rows[place]} test rows)" for place in widest]
+    return (
+        f"Task by task, ours less {rival}: ahead on {ahead} tasks by {difference.clip(0).sum():.4f} in all, behind on "
+        f"{behind} by {-difference.clip(max=0).sum():.4f}; the sum over all {len(difference)} is "
+        f"{difference.sum():.4f}, of which the {few.sum()} tasks of at most {FEW_TEST_ROWS} test rows, where one row "
+        f"is 0.01 or more, make {difference[few].sum():.4f}. Widest behind: {', '.join(names) or 'none'}."
+    )
+
+
+def _diverged_members(rows):
+    """Of the ensembles, as text."""
+    counts = {row["task"]: (int(row["diverged"]), int(row["members"])) for row in rows}
+    text = ", ".join(f"{task} {lost} of {members}" for task, (lost, members) in counts.items() if lost)
+    if untrained := [row["task"] for row in rows if _untrained(row)]:
+        text += f"; where all did, the weights at the start are averaged: {', '.join(untrained)}"
+    return text or "none did"
 
 
 def _large(ours, paper, classical, full):

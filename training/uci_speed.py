@@ -34,16 +34,16 @@ def speed(out, methods=("SNN",), tasks=None, stack=0, fits=2, data_dir=None):
 
     Returns:
         The path of the CSV.
+
+    Raises:
+        ValueError: a name is unknown.
     """
     folder = pathlib.Path(out) / "uci"
     slice_ = uci.read_slice(folder)
-    groups = list(dict.fromkeys(job.tasks for job in uci.plan(slice_, tasks=tasks)))
+    planned = uci.plan(slice_, methods, tasks, slice_.settings["seeds"][:1])
+    groups = list(dict.fromkeys(job.tasks for job in planned))
     networks = [slice_.settings["methods"][method][place] for method in methods for place in (0, -1)]
-    jobs = [
-        job
-        for job in uci.plan(slice_, methods, tasks, slice_.settings["seeds"][:1])
-        if job.tasks == groups[stack] and job.network in networks
-    ]
+    jobs = [job for job in planned if job.tasks == groups[stack] and job.network in networks]
     rows = [compare(job, slice_, fits, data_dir) for job in jobs]
     path = folder / "speed.csv"
     with open(path, "w", newline="") as file:

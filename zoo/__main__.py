@@ -7,6 +7,7 @@ import sys
 
 from zoo.registry import list_models
 from zoo.registry import model_info
+from zoo.registry import train_command
 
 
 def main(arguments=None):
@@ -116,7 +117,7 @@ def _readable(info):
         yield "cross-entropy", f"{info['loss']:.4f} nats"
         yield "calibration error", f"{info['ece']:.4f}"
         yield "trained", f"{info['epochs']} epochs, {info['minutes']} minutes, {info['hardware']}"
-        yield "recipe", f"python -m training train {info['name']}"
+        yield "recipe", train_command(info["name"])
         yield "size", f"{info['size_bytes'] / 1e6:.2f} MB"
         yield "licence", info["licence"]
     paper = info.get("paper", {})

@@ -148,6 +148,23 @@ def model_info(name):
     raise unknown_name(name, [*index["models"], *index["architectures"]], "model")
 
 
+def train_command(name):
+    """The command that makes a pretrained model.
+
+    Args:
+        name: `ARCHITECTURE.TAG`.
+
+    Example:
+
+    >>> train_command("snn_mlp2.uci-iris")
+    'KERAS_BACKEND=jax python -m training benchmark uci-export --tasks iris'
+    """
+    _, of_uci, task = name.partition(".uci-")
+    if of_uci:  # networks are stacked on JAX only
+        return f"KERAS_BACKEND=jax python -m training benchmark uci-export --tasks {task}"
+    return f"python -m training train {name}"
+
+
 def quoted(name, longest=100):
     """A name for a message, cut in the middle where it is no name."""
     text = repr(name)
