@@ -76,6 +76,13 @@ def test_the_readme_table_is_up_to_date():
     assert README == with_table(README, results, FINETUNING), "run `python -m training report`"
 
 
+def test_ci_says_of_every_test_file_whether_it_is_run_on_pytorch():
+    """A new file is neither forgotten there nor left out without a reason."""
+    on_pytorch = (ROOT / ".ci" / "run").read_text().partition('say "tests on PyTorch"')[2]
+    files = sorted(path.name for path in (ROOT / "tests").glob("test_*.py"))
+    assert sorted(re.findall(r"test_\w+\.py", on_pytorch)) == files
+
+
 def test_fine_tuning_beats_training_from_scratch_as_the_readme_says():
     rows = list(csv.DictReader(FINETUNING.splitlines()))
     accuracy = {(row["arm"], row["seed"]): float(row["test_accuracy"]) for row in rows}
