@@ -196,7 +196,7 @@ def _check_card(folder, model, details, mend):
         if part not in card.text:
             raise ValueError(f"{folder}/README.md lacks {part!r}; {mend}")
     address = name if recipe else f"./{name}"
-    ours = snippet(address, example_shape(model), model.output_shape[-1])
+    ours = snippet(address, example_shape(model), model.output_shape[-1], "table" in details)
     found = re.search(r"```python\n.*?```\n", card.text, flags=re.DOTALL)
     # What is run is our own text, never the file's: this process can read the token.
     if not found or found[0] != ours:

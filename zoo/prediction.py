@@ -3,6 +3,7 @@
 import csv
 import itertools
 import pathlib
+import re
 
 import keras
 import numpy as np
@@ -190,8 +191,8 @@ def read_csv(path):
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             first = file.readline()
-            columns = {mark: len(next(csv.reader([first.strip()], delimiter=mark), [])) for mark in ",\t;"}
-            separator = "," if columns[","] > 1 else max(columns, key=columns.get)
+            unquoted = re.sub('"[^"]*"?', "", first.strip())
+            separator = "," if "," in unquoted else max(",\t;", key=unquoted.count)
             # The file may be a pipe, which is read but once.
             reader = csv.reader(itertools.chain([first], file), delimiter=separator)
             header = [name.strip() for name in next(reader, [])]
