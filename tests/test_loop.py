@@ -627,12 +627,16 @@ def test_a_run_has_ended_where_epochs_seeds_and_recipe_are_the_stored_ones(tmp_p
     for options in ("", "--epochs 14", "--epochs 15 --seeds 1"):
         assert not has_ended(f"--validation 0.1 {options}")
     assert not has_ended("--validation 0.2 --epochs 15")
+    (tmp_path / name / "epochs_in_minutes.json").write_text('{"minutes": 3.0, "epochs": 15}')  # until November 2026
+    assert has_ended("--minutes 3 --seeds 0 1")
     (tmp_path / name / "epochs_in_minutes.json").write_text("[[3.0, 15], [4.0, 20]]")
     assert has_ended("--minutes 3 --seeds 0 1") and not has_ended("--minutes 4 --seeds 0 1")
     monkeypatch.setattr(queue, "BUNDLED", tmp_path / "weights")
     assert not has_ended("--epochs 15 --seeds 0 1 --bundle")  # made, but not yet put into the package
     shutil.copytree(tmp_path / name / name, tmp_path / "weights" / name)
     assert has_ended("--epochs 15 --seeds 0 1 --bundle")
+    shutil.rmtree(tmp_path / "weights")
+    assert has_ended("--validation 0.1 --epochs 15 --bundle")  # which bundles nothing
 
 
 # The command where only the modules of its first argument are found of those that others bring; it stops at a step.

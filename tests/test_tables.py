@@ -69,10 +69,15 @@ def test_columns_may_be_separated_by_semicolons_or_tabs(tmp_path):
     assert read_csv(path) == (["n", "a;\nb"], [(3, ["1", "2"])])
     path.write_text("n,a;b;c\n1,2\n")  # a comma decides, and a tab at the end is none
     assert read_csv(path) == (["n", "a;b;c"], [(2, ["1", "2"])])
+    path.write_text("\tn\n0\t1\n")
+    assert read_csv(path) == (["", "n"], [(2, ["0", "1"])])
     path.write_text("n\t\n1\n")
     assert read_csv(path) == (["n"], [(2, ["1"])])
     path.write_text("n;y\n3,14;x\n")
     with pytest.raises(ValueError, match="line 2, column 'n': '3,14' is no finite number; write it without a comma"):
+        read_table(path, ["n", "y"])
+    path.write_text("n;y\nclosed, unknown;x\n")
+    with pytest.raises(ValueError, match="'closed, unknown' is no finite number; fill or drop the row"):
         read_table(path, ["n", "y"])
 
 
@@ -88,6 +93,12 @@ def test_marks_of_missing_numbers_are_categories_among_texts(tmp_path):
     before = tables.Table((tables.Column("text", "category", ("#n/a", "None", "a", "b")),), "y")
     texts = write(tmp_path / "b.csv", ["text"], [[row[2]] for row in rows])
     np.testing.assert_array_equal(tables.read_rows(before, texts), np.float32([[3], [2], [1], [4]]))
+
+
+def test_a_column_of_marks_alone_is_left_out(tmp_path):
+    """Also where only the training rows have no number: a mark would be a category there, and a number elsewhere."""
+    path = write(tmp_path / "a.csv", ["number", "marks", "y"], [["1", "-", "x"], ["2", ".", "y"]])
+    assert tables.learn(path, *read_csv(path), "y").columns[1] == tables.Column("marks", "ignored", reason="empty")
 
 
 def test_a_column_that_a_few_texts_keep_from_being_numbers_is_named_before_training(tmp_path, capsys, monkeypatch):
@@ -134,6 +145,7 @@ def test_classes_of_a_raw_table(tmp_path, capsys):
     assert details["results"]["top1"] > 0.9 and details["results"]["balanced_accuracy"] > 0.9
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
     card = (out / "README.md").read_text()
+    assert f"`python -m zoo predict ./{out.name} FILE.csv` takes the table as it is" in card
     assert "accuracy of always saying the largest class" in card and "| colour | category of 3 values |" in card
     # The raw table, with and without its target; a category that was never seen.
     assert command(zoo, "predict", out, data, "--json") == 0
@@ -262,10 +274,10 @@ def bad_tables(folder):
     flags = [["1", "0", "x"], ["", "1", "y"]] * 3
     yield table("flags", flags, ["n", "n is missing", "y"]), (), "a column 'n is missing', which is also"
     yield table("names", names), (), "150 different values in column 't'"
-    codes = [[str(n), "a", "xy"[n % 2]] for n in range(150)]
+    codes = [["-", "a", "x"], *([str(n), "a", "xy"[n % 2]] for n in range(150))]
     options = "--categorical", "n"
-    yield table("codes", codes), options, "150 different values in column 'n', more than 100 categories; group"
-    numbers = [[str(n) if n != 77 else "many", "a", "xy"[n % 2]] for n in range(150)]
+    yield table("codes", codes), options, "151 different values in column 'n', more than 100 categories; group"
+    numbers = [["-" if n == 7 else str(n) if n != 77 else "many", "a", "xy"[n % 2]] for n in range(150)]
     yield table("mostly_numbers", numbers), (), "(line 79: 'many')"
     wide = [[*map(str, np.arange(100_000) + k), "xy"[k % 2]] for k in range(4)]
     yield table("wide", wide, [*(f"c{k}" for k in range(100_000)), "y"]), (), "100000 columns"

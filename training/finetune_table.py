@@ -62,7 +62,8 @@ def finetune_table(
         target: The column to predict.
         task: `"classification"`, `"regression"`, or `"auto"`: regression where
             the target holds more than 20 different numbers; refused where the
-            labels are few numbers of one row each, or numbers and a text.
+            labels are few numbers of one row each, or a text among numbers of
+            which there are over 20 or most have one row.
         epochs: At most so many passes over the training rows.
         learning_rate: Of Adam.
         validation: Fraction of the rows to hold out (of each class).
@@ -135,8 +136,9 @@ def _task_of(data, target, texts):
     stray = tables.stray_text(texts)
     if stray and (many or single):
         raise ValueError(
-            f"{data} line {stray[0]}, column {target!r}: {stray[1]!r} is no number, though most labels are; mend or "
-            "drop the row and give --task regression to predict a number, or give --task classification"
+            f"{data} line {stray[0]}, column {target!r}: {stray[1]!r} is no number, though most labels are or are "
+            "meant to be (1234.5, without a comma); mend it or drop the row and give --task regression to predict a "
+            "number, or give --task classification"
         )
     if stray or counts.total() < len(values):
         return "classification"

@@ -105,7 +105,8 @@ def labels_of(path, label, texts):
     for line, text in texts:
         if is_missing(text):
             said = f" ({text!r} counts as none)" if text else ""
-            raise ValueError(f"{path} line {line} has no label in column {label!r}{said}; fill or drop the row")
+            mend = ", or write a class of that name otherwise" if text else ""
+            raise ValueError(f"{path} line {line} has no label in column {label!r}{said}; fill or drop the row{mend}")
     values = [text for _, text in texts]
     class_names = sorted(set(values))
     if len(class_names) < 2:

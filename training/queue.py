@@ -148,5 +148,5 @@ def _has_ended(run, out):
             return False
     if epochs is not None:
         recipe = recipe.rescaled(epochs)
-    made = [path, BUNDLED / recipe.name / "recipe.json"] if run.bundle else [path]
+    made = [path, BUNDLED / recipe.name / "recipe.json"] if run.bundle and run.validation is None else [path]
     return all(path.exists() and same_choice(read_json(path), recipe, run.seeds or recipe.seeds) for path in made)

@@ -86,7 +86,8 @@ def train(
             reads no test row and publishes nothing: it is for choices.
         devices: Devices to spread each batch over (JAX, TensorFlow).
         callbacks: Further Keras callbacks, such as `keras.callbacks.TensorBoard`.
-        bundle: Whether to copy the folder into the package (`zoo/weights`).
+        bundle: Whether to copy the folder into the package (`zoo/weights`),
+            where weights of another run are not replaced.
         data: A folder of class folders of images, or a CSV, in place of the
             recipe's data set. A fifth of each class is held out as test rows,
             and images are standardised by their own statistics.
@@ -101,6 +102,8 @@ def train(
 
     Raises:
         training.loop.Interrupted: `stop_after` came before the end.
+        ValueError: what is there already, in `out` or in the package, is of
+            another run.
         ValueError, OSError: as `training.loop.fit` and `zoo.load_dataset`.
     """
     started = time.monotonic()

@@ -100,7 +100,8 @@ def run(out, methods=None, tasks=None, seeds=None, stop_after=None, jobs=None, d
 
     Raises:
         training.loop.Interrupted: `stop_after` came before the end.
-        ValueError: a name is unknown, or runs.csv is of another slice.
+        ValueError: a name is unknown, or runs.csv is of another slice or has
+            other columns.
     """
     folder = pathlib.Path(out) / "uci"
     slice_ = read_slice(folder)

@@ -137,6 +137,7 @@ def short_card(model, name, details):
         card_head(details, name, license=details.get("license")),
         f"# {name}\n",
         snippet(f"./{name}", example_shape(model), model.output_shape[-1], "table" in details),
+        *([f"`python -m zoo predict ./{name} FILE.csv` takes the table as it is.\n"] if "table" in details else ()),
         f"Once uploaded, `hf://NAMESPACE/{name}` takes the place of `./{name}`. It needs keras-mpelu; after "
         f"`import {module}`, plain `keras.saving.load_model` reads the folder too.\n",
         f"`{model.name}`, {model.count_params():,} parameters"

@@ -43,13 +43,13 @@ def evaluate(model, dataset, batch_size=256, progress=False):
 
     - [Guo et al., 2017](https://arxiv.org/abs/1706.04599) for `ece`
     """
-    model = load_model(model, compile=False) if isinstance(model, str | os.PathLike) else model
-    dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
-    if not hasattr(dataset, "x_test"):
+    if not isinstance(dataset, str) and not hasattr(dataset, "x_test"):
         raise ValueError(
             f"dataset is a zoo.Dataset or its name; received {type(dataset).__name__}; on arrays of your own, "
             "load_model(...).evaluate(x, y)"
         )
+    model = load_model(model, compile=False) if isinstance(model, str | os.PathLike) else model
+    dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
     check_fit(model, dataset)
     # By the logits: float32 softmax outputs run out of digits for the unlikely classes, where top-5 is decided.
     model = with_logits(model)

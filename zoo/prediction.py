@@ -45,6 +45,7 @@ def predict_files(name, files):
         ValueError: a file is not what the model takes.
         OSError: a file cannot be read.
     """
+    files = list(files)
     for path in map(pathlib.Path, files):  # before the model, which takes seconds to load
         if path.is_dir():
             raise ValueError(f"{path} is a folder; give the files in it, such as {path / '*'}")
@@ -191,7 +192,7 @@ def read_csv(path):
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             first = file.readline()
-            unquoted = re.sub('"[^"]*"?', "", first.strip())
+            unquoted = re.sub('"[^"]*"?', "", first.rstrip())
             separator = "," if "," in unquoted else max(",\t;", key=unquoted.count)
             # The file may be a pipe, which is read but once.
             reader = csv.reader(itertools.chain([first], file), delimiter=separator)
@@ -215,20 +216,27 @@ def numbers(path, line, row, header, columns, largest=MOST):
     values = []
     for name in columns:
         text = row[header.index(name)]
-        try:
-            value = float("nan") if "_" in text else float(text)  # Python reads 1_0 as 10
-        except ValueError:
-            value = float("nan")
+        value = float(text) if is_number(text) else float("nan")
         if largest < abs(value) <= MOST:
             raise ValueError(
                 f"{path} line {line}, column {name!r}: {text!r} is too large, expected at most {largest:g} in size; "
                 "give the column in a larger unit, or drop the row"
             )
         if not abs(value) <= MOST:  # NaN and infinities too
-            mend = "write it without a comma, such as 1234.5" if "," in text else "fill or drop the row"
+            comma = is_number(text.replace(",", "")) and "," in text
+            mend = "write it without a comma, such as 1234.5" if comma else "fill or drop the row"
             raise ValueError(f"{path} line {line}, column {name!r}: {text!r} is no finite number; {mend}")
         values.append(value)
     return values
+
+
+def is_number(text):
+    """Whether Python reads a number in it, though perhaps one that is not finite."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text  # Python reads 1_0 as 10
 
 
 def some(names):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zoo.prediction import is_number
 from zoo.prediction import numbers
 from zoo.prediction import read_csv
 from zoo.prediction import some
@@ -131,7 +132,9 @@ def _learn_column(path, name, cells, categorical):
     if not present:
         return Column(name, "ignored", reason="empty")
     said = [(line, text) for line, text in present if not is_missing(text, MISSING_NUMBERS)]
-    if not categorical and said and all(is_number(text) for _, text in said):
+    if not categorical and not said:
+        return Column(name, "ignored", reason="empty")
+    if not categorical and all(is_number(text) for _, text in said):
         present = said
         values = [numbers(path, line, [text], [name], [name])[0] for line, text in present]  # refuses infinities
         flagged = len(present) < len(cells)
@@ -143,7 +146,7 @@ def _learn_column(path, name, cells, categorical):
     texts = {text.strip() for _, text in present}
     if len(texts) > MOST_CATEGORIES:
         what = f"{path} has {len(texts)} different values in column {name!r}, more than {MOST_CATEGORIES} categories"
-        other = next(((line, text) for line, text in present if not is_number(text)), None)
+        other = next(((line, text) for line, text in said if not is_number(text)), None)
         if other is None:
             raise ValueError(f"{what}; group them, take it as a number (no --categorical), or leave it out by --ignore")
         raise ValueError(
@@ -165,15 +168,6 @@ def stray_text(cells):
     if 2 * meant <= len(present):
         return None
     return next(((line, text) for line, text in present if not is_number(text)), None)
-
-
-def is_number(text):
-    """Whether Python reads a number in it, though perhaps one that is not finite."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text  # Python reads 1_0 as 10
 
 
 def encode(table, path, header, rows):
