@@ -97,6 +97,21 @@ def test_cliques():
     assert uci_report.cliques(np.array([1.0, 3.0]), 0.5) == []
 
 
+def write_rows(path, fields, rows):
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def ensemble_row(slice_name, kind, task, seed, accuracy, diverged=0):
+    """A row of ensembles.csv."""
+    figures = {"test_accuracy": accuracy, "members_accuracy": 0.5}
+    members = {"members": 5 if kind == "ensemble" else 1, "diverged": diverged}
+    whose = {"slice": slice_name, "kind": kind, "task": task, "seed": seed}
+    return dict.fromkeys(uci_ensemble.FIELDS, "") | whose | figures | members
+
+
 @pytest.fixture
 def made_up(tmp_path):
     """Runs of two methods on three sound tasks (one of them not complete) and a defective one."""
@@ -123,15 +138,10 @@ def made_up(tmp_path):
                     "test_accuracy": accuracy - (method != "SNN") / 10,
                 }
             )
-    with open(folder / "runs.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, grid.FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
-    with open(folder / "classical.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, uci_classical.FIELDS)
-        writer.writeheader()
-        for task, seed in (("iris", 0), ("iris", 1), ("glass", 0)):
-            writer.writerow({"method": "forest", "task": task, "seed": seed, "test_accuracy": 0.8 + seed / 10})
+    write_rows(folder / "runs.csv", grid.FIELDS, rows)
+    found = (("iris", 0), ("iris", 1), ("glass", 0))
+    rows = [{"method": "forest", "task": task, "seed": seed, "test_accuracy": 0.8 + seed / 10} for task, seed in found]
+    write_rows(folder / "classical.csv", uci_classical.FIELDS, rows)
     return tmp_path
 
 
@@ -176,10 +186,8 @@ def test_report_with_seeds_and_ensembles(made_up):
     folder = made_up / "uci"
     name = grid.read_slice(folder).name
     rows = [
-        dict.fromkeys(uci_ensemble.FIELDS, "")
-        | {"slice": name, "kind": kind, "task": task, "seed": seed, "test_accuracy": accuracy, "members_accuracy": 0.5}
-        | {"members": 5 if kind == "ensemble" else 1, "diverged": 0}
-        for kind, task, seed, accuracy in (
+        ensemble_row(name, *row)
+        for row in (
             ("another seed", "iris", 1, 0.7),
             ("another seed", "iris", 2, 0.6),
             ("another seed", "wine", 1, 0.8),
@@ -188,10 +196,7 @@ def test_report_with_seeds_and_ensembles(made_up):
             ("full passes", "wine", 0, 0.3),
         )
     ]
-    with open(folder / "ensembles.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, uci_ensemble.FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(folder / "ensembles.csv", uci_ensemble.FIELDS, rows)
     text = uci_report.report(made_up).read_text()
     # Only iris has all three seeds: 0.9 of runs.csv, 0.7 and 0.6.
     assert "SNN over 1 sound tasks and the seeds 0, 1, 2: mean accuracy 0.7333, standard deviation 0.1528." in text
@@ -210,22 +215,17 @@ def test_report_names_networks_that_diverged(made_up):
     runs = folder / "runs.csv"
     runs.write_text(runs.read_text().replace(",glass,", ",letter,").replace(",trains,", ",zoo,"))
     rows = [
-        dict.fromkeys(uci_ensemble.FIELDS, "")
-        | {"slice": name, "kind": kind, "task": task, "seed": seed, "test_accuracy": accuracy, "members_accuracy": 0.5}
-        | {"members": members, "diverged": diverged}
-        for kind, task, seed, accuracy, members, diverged in (
-            ("another seed", "iris", 1, 0.7, 1, 0),
-            ("another seed", "wine", 1, 0.2, 1, 1),
-            ("another seed", "letter", 1, 0.6, 1, 0),
-            ("ensemble", "iris", 0, 0.95, 5, 2),
-            ("ensemble", "zoo", 0, 0.4, 5, 5),
-            ("full passes", "wine", 0, 0.3, 1, 1),
+        ensemble_row(name, *row)
+        for row in (
+            ("another seed", "iris", 1, 0.7, 0),
+            ("another seed", "wine", 1, 0.2, 1),
+            ("another seed", "letter", 1, 0.6, 0),
+            ("ensemble", "iris", 0, 0.95, 2),
+            ("ensemble", "zoo", 0, 0.4, 5),
+            ("full passes", "wine", 0, 0.3, 1),
         )
     ]
-    with open(folder / "ensembles.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, uci_ensemble.FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(folder / "ensembles.csv", uci_ensemble.FIELDS, rows)
     with open(folder / "classical.csv", "a", newline="") as file:
         writer = csv.DictWriter(file, uci_classical.FIELDS)
         for task in ("wine", "zoo"):

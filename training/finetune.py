@@ -73,10 +73,10 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is a whole number from 0 to 2**32 - 1; received {seed}")
     check_writable(out)
-    architecture = not pathlib.Path(name).is_dir() and not {".", "/"} & set(name)
-    if architecture and name not in list_models():
+    architecture = name in list_models()
+    if not architecture and not {".", "/"} & set(name) and not pathlib.Path(name).is_dir():
         raise unknown_name(name, list_models(), "architecture")
-    if name in list_models() and not data.is_dir():
+    if architecture and not data.is_dir():
         options = {"learning_rate": learning_rate, "validation": validation, "seed": seed, **table_options}
         return finetune_table(name, data, out, label, epochs=epochs, **options)
     if table_options:
@@ -84,7 +84,7 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     epochs = EPOCHS if epochs is None else epochs
 
     keras.utils.set_random_seed(seed)
-    if name in list_models():
+    if architecture:
         raise ValueError(f"{name!r} has no weights to fine-tune; `python -m zoo list --pretrained` shows those that do")
     folder, pin = find_folder(name)  # once, so that the names and the weights are of one version
     body = load_folder(folder, pin, compile=False)

@@ -19,6 +19,7 @@ from zoo import tables
 from zoo.datasets import Dataset
 from zoo.evaluation import evaluate
 from zoo.graphs import functional_model
+from zoo.prediction import is_meant_as_number
 from zoo.prediction import read_csv
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
@@ -130,7 +131,7 @@ def finetune_table(
 def _task_of(data, target, texts):
     """Regression or classification; raises ValueError where the labels are numbers that make no or poor classes."""
     values = [text for _, text in texts if not tables.is_missing(text, tables.MISSING_NUMBERS)]
-    counts = collections.Counter(text for text in values if tables.is_number(text.replace(",", "")))
+    counts = collections.Counter(text for text in values if is_meant_as_number(text))
     many = len(counts) > MANY_VALUES
     single = 2 * sum(count == 1 for count in counts.values()) > len(counts)
     stray = tables.stray_text(texts)

@@ -30,7 +30,7 @@ from training.stacked import Program
 from training.stacked import Stack
 from zoo import uci
 from zoo.datasets import load_dataset
-from zoo.registry import unknown_name
+from zoo.registry import check_names
 
 # Columns and classes of the three shapes that the tasks are filled up to: few, so that few networks are compiled.
 SHAPES = ((64, 16), (64, 104), (272, 16))
@@ -150,9 +150,8 @@ def plan(slice_, methods=None, tasks=None, seeds=None):
     """The stacks to train, tasks with few rows first, all methods of some tasks before the next tasks."""
     settings = slice_.settings
     methods, tasks = methods or list(settings["methods"]), tasks or _tasks_at_hand()
-    for names, known, kind in ((methods, settings["methods"], "method"), (tasks, uci.tasks(), "task")):
-        if strange := [name for name in names if name not in known]:
-            raise unknown_name(strange[0], known, kind)
+    check_names(methods, settings["methods"], "method")
+    check_names(tasks, uci.tasks(), "task")
     jobs = []
     for group in _groups(settings, tasks):
         shape, batch_size = shape_of(group[0]), batch_size_of(settings, group[0])
@@ -405,8 +404,7 @@ def selected(folder, slice_, method, seed, tasks=None):
     Raises:
         ValueError: a task is unknown, or its runs are not complete.
     """
-    if strange := [task for task in tasks or () if task not in uci.tasks()]:
-        raise unknown_name(strange[0], uci.tasks(), "task")
+    check_names(tasks or (), uci.tasks(), "task")
     path = folder / "runs.csv"
     rows = [row for row in rows_of(path, slice_, FIELDS) if (row["method"], row["seed"]) == (method, str(seed))]
     count = collections.Counter(row["task"] for row in rows)

@@ -14,7 +14,7 @@ import warnings
 from training.loop import Interrupted
 from zoo import uci
 from zoo.datasets import load_dataset
-from zoo.registry import unknown_name
+from zoo.registry import check_names
 
 FIELDS = ("method", "task", "seed", "trained_on", "test_rows", "test_right", "test_accuracy", "seconds", "scikit-learn")
 TRAINED_ON = "training and validation rows"
@@ -62,9 +62,8 @@ def run(out, methods=None, tasks=None, seeds=(0,), stop_after=None, data_dir=Non
             done = {(row["method"], row["task"], row["seed"]) for row in csv.DictReader(file)}
     known = uci.facts()
     names, tasks = methods or list(estimators(0)), tasks or [task for task in known if known[task].sha256]
-    for given, there, kind in ((names, estimators(0), "method"), (tasks, known, "task")):
-        if strange := [name for name in given if name not in there]:
-            raise unknown_name(strange[0], there, kind)
+    check_names(names, estimators(0), "method")
+    check_names(tasks, known, "task")
     tasks = sorted(tasks, key=lambda task: known[task].rows)
     planned = [(task, seed, name) for task in tasks for seed in seeds for name in names]
     waiting = [(task, seed, name) for task, seed, name in planned if (name, task, str(seed)) not in done]

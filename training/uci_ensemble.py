@@ -5,9 +5,10 @@ seed (`runs.csv`) and train it as the grid does, but for this: a network of
 another seed has another seed. The five members of an ensemble, on the tasks
 whose rows are few, have all rows that are not for testing but those of a fold
 each, on which they are stopped; the probabilities of those that did not diverge
-are averaged. On the larger tasks a network makes full passes over the training rows, as in the paper, where
-the grid takes so many rows a period. `ensembles.csv` gets a row for each task,
-kind and seed; what it has is not trained again.
+are averaged. On the larger tasks a network makes full passes over the training
+rows, as in the paper, where the grid takes so many rows a period.
+`ensembles.csv` gets a row for each task, kind and seed; what it has is not
+trained again.
 """
 
 import functools

@@ -223,7 +223,7 @@ def numbers(path, line, row, header, columns, largest=MOST):
                 "give the column in a larger unit, or drop the row"
             )
         if not abs(value) <= MOST:  # NaN and infinities too
-            comma = is_number(text.replace(",", "")) and "," in text
+            comma = "," in text and is_meant_as_number(text)
             mend = "write it without a comma, such as 1234.5" if comma else "fill or drop the row"
             raise ValueError(f"{path} line {line}, column {name!r}: {text!r} is no finite number; {mend}")
         values.append(value)
@@ -237,6 +237,11 @@ def is_number(text):
     except ValueError:
         return False
     return "_" not in text  # Python reads 1_0 as 10
+
+
+def is_meant_as_number(text):
+    """Whether it is a number but perhaps for commas, as in 1,234 or 3,14: decimal or of thousands, none can tell."""
+    return is_number(text.replace(",", ""))
 
 
 def some(names):

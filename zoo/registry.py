@@ -171,6 +171,13 @@ def quoted(name, longest=100):
     return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-longest // 2 :]}"
 
 
+def check_names(names, known, kind):
+    """Raises the ValueError of the first name that is not in the list."""
+    for name in names:
+        if name not in known:
+            raise unknown_name(name, known, kind)
+
+
 def unknown_name(name, known, kind):
     """The ValueError for a name that is not in the list, with close ones."""
     known = list(known)

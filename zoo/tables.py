@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zoo.prediction import is_meant_as_number
 from zoo.prediction import is_number
 from zoo.prediction import numbers
 from zoo.prediction import read_csv
@@ -159,12 +160,9 @@ def _learn_column(path, name, cells, categorical):
 
 
 def stray_text(cells):
-    """The `(line, text)` that keeps a column of numbers, or most of them, from being one; `None` where there is none.
-
-    1,234 and 3,14 count as numbers that were meant, though neither can be read: the comma may be a decimal one.
-    """
+    """The first `(line, text)` that is no number where most are meant as numbers; `None` where there is none."""
     present = [(line, text.strip()) for line, text in cells if not is_missing(text, MISSING_NUMBERS)]
-    meant = sum(is_number(text.replace(",", "")) for _, text in present)
+    meant = sum(is_meant_as_number(text) for _, text in present)
     if 2 * meant <= len(present):
         return None
     return next(((line, text) for line, text in present if not is_number(text)), None)
