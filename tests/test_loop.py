@@ -23,6 +23,7 @@ from training import queue
 from training.__main__ import main as training_command
 from training.curves import curves_png
 from training.queue import read_queue
+from zoo.pretrained import load_folder
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = Recipe(
@@ -631,6 +632,9 @@ def test_a_run_has_ended_where_epochs_seeds_and_recipe_are_the_stored_ones(tmp_p
     assert has_ended("--minutes 3 --seeds 0 1")
     (tmp_path / name / "epochs_in_minutes.json").write_text("[[3.0, 15], [4.0, 20]]")
     assert has_ended("--minutes 3 --seeds 0 1") and not has_ended("--minutes 4 --seeds 0 1")
+    adding = f"--add-to {tmp_path / name / name} --epochs"
+    assert has_ended(f"{adding} 15 --seeds 1") and not has_ended(f"{adding} 15 --seeds 1 2")
+    assert not has_ended(f"{adding} 14 --seeds 1") and not has_ended(f"--add-to {tmp_path} --epochs 15 --seeds 1")
     monkeypatch.setattr(queue, "BUNDLED", tmp_path / "weights")
     assert not has_ended("--epochs 15 --seeds 0 1 --bundle")  # made, but not yet put into the package
     shutil.copytree(tmp_path / name / name, tmp_path / "weights" / name)
@@ -807,6 +811,41 @@ def test_another_run_does_not_take_the_place_of_a_bundled_one(tmp_path, monkeypa
             run.train(recipe, out=tmp_path / "runs", bundle=True, **given)
     assert run.train(recipe, out=tmp_path / "runs", seeds=[0, 1], epochs=100, bundle=True) == bundled.parent
     assert json.loads(bundled.read_text())["results"]["seeds"] == [0, 1]
+
+
+def test_further_seeds_are_added_to_a_finished_folder_whose_weights_stay(tmp_path):
+    from training import run
+
+    recipe = get_recipe("snn_mlp2.wine")
+    folder = tmp_path / "published"
+    shutil.move(run.train(recipe, out=tmp_path / "first", epochs=2), folder)
+    weights = (folder / "model.weights.h5").read_bytes()
+    other = shutil.copytree(folder, tmp_path / "other")  # its seed is the average of a run, theirs would be the last
+    (other / "recipe.json").write_text((folder / "recipe.json").read_text().replace('"last"', '"average"'))
+    elsewhere = {"out": tmp_path / "elsewhere", "epochs": 2, "add_to": folder}
+    for given, message in (
+        ({"seeds": [1, 0]}, r"has the seeds \[0\], so \[0\] cannot be added"),
+        ({"seeds": [1], "epochs": 3}, "is not of snn_mlp2.wine as it is trained here"),
+        ({"seeds": [1], "add_to": other}, "is not of snn_mlp2.wine as it is trained here"),
+        ({"seeds": [1], "bundle": True}, "leave out bundle"),
+        ({"seeds": [1], "validation": 0.1}, "leave out bundle, data and validation"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run.train(recipe, **{**elsewhere, **given})
+    with pytest.raises(FileNotFoundError, match="seeds are added to a folder that"):
+        run.train(recipe, **{**elsewhere, "add_to": tmp_path / "none", "seeds": [1]})
+    assert run.train(recipe, **elsewhere, seeds=[2, 1]) == folder
+    assert (folder / "model.weights.h5").read_bytes() == weights
+    assert load_folder(folder)  # the sums are those of the new card
+    results = json.loads((folder / "recipe.json").read_text())["results"]
+    at_once = json.loads(
+        (run.train(recipe, out=tmp_path / "at_once", epochs=2, seeds=[0, 2, 1]) / "recipe.json").read_text()
+    )
+    for key in ("seeds", "top1", "top1_by_seed"):
+        assert results[key] == at_once["results"][key]
+    card = (folder / "README.md").read_text()
+    assert "(n = 3, seeds [0, 2, 1]" in card
+    assert "trained later, with `python -m training train snn_mlp2.wine --epochs 2 --seeds 2 1`" in card
 
 
 def test_a_batch_larger_than_ones_own_data_becomes_the_data(tmp_path, monkeypatch, capsys):

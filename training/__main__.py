@@ -7,7 +7,8 @@ import sys
 
 from zoo.__main__ import run_command
 
-OF_A_RUN = ("data", "seeds", "epochs", "minutes", "validation", "publish", "tensorboard", "dtype")  # not of a queue
+# Options of a run, which a queue's own command does not take.
+OF_A_RUN = ("data", "seeds", "epochs", "minutes", "validation", "publish", "tensorboard", "dtype", "add_to")
 BENCHMARKS = (
     "tabular",
     "finetuning",
@@ -68,6 +69,7 @@ def main(arguments=None):
         help="write TensorBoard logs, one folder a seed (needs tensorflow and tensorboard; waits for every step)",
     )
     train.add_argument("--bundle", action="store_true", help="copy the folder of weights into the package")
+    train.add_argument("--add-to", metavar="FOLDER", help="add these seeds' figures to this finished folder's card")
     train.set_defaults(run=lambda args: _train(args, train.parse_args))
 
     finetune = commands.add_parser("finetune", help="fine-tune a pretrained model on your own images or table")
@@ -173,6 +175,7 @@ def _train(args, parse):
             args.publish,
             args.tensorboard,
             args.dtype,
+            args.add_to,
         )
     except Interrupted as reason:
         print(f"{reason}; the same command goes on from there", file=sys.stderr)

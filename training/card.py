@@ -73,6 +73,7 @@ def card_text(details):
         f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
         # Of the project's recipes; what led to options of one's own is not recorded.
         f"that time.{'' if 'command' in details else ' No choice was made on the test rows.'}\n",
+        *_added(details.get("added", ())),
         *_storage(details),
         "![training curves](curves.png)\n",
         "## Limits\n",
@@ -160,6 +161,14 @@ def _settings(recipe):
     return ["## Training\n", f"{recipe['notes']}\n", *_table(("setting", "value"), rows)]
 
 
+def _added(runs):
+    return [
+        f"The seeds {run['seeds']} were trained later, with `{run['command']}` ({run['versions']['backend']}, Keras "
+        f"{run['versions']['keras']}); their minutes are in the sum, their weights were not kept.\n"
+        for run in runs
+    ]
+
+
 def _storage(details):
     before = details["results"].get("top1_in_float32")
     if before is None:
@@ -172,7 +181,7 @@ def _storage(details):
     ]
 
 
-def rewrite(folder, data_dir=None):
+def rewrite(folder, data_dir=None, details=None):
     """Makes the card, model.safetensors and the sums of a finished folder anew, without training.
 
     Everything comes from recipe.json and the weights, which stay as they are,
@@ -184,6 +193,7 @@ def rewrite(folder, data_dir=None):
         folder: A folder as `training.run.train`, `training.finetune` or
             `zoo.save_model` makes it.
         data_dir: Where `zoo.load_dataset` looks first.
+        details: What recipe.json is to hold (default: what it holds).
 
     Returns:
         The pin: the sha256 of the new SHA256SUMS, for the family's table.
@@ -202,15 +212,16 @@ def rewrite(folder, data_dir=None):
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {str(folder)!r}")
     model = load_folder(folder, compile=False)
-    details = read_details(folder, model) or {"name": folder.absolute().name}
-    missing = {}
+    changed = details is not None
+    details = details or read_details(folder, model) or {"name": folder.absolute().name}
     if is_of_a_recipe(details):
         missing = _missing_figures(details, model, data_dir)
         details["results"].update(missing)
+        changed = changed or bool(missing)
     new = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         shutil.copytree(folder, new, dirs_exist_ok=True)
-        if missing:
+        if changed:
             (new / "recipe.json").write_text(json.dumps(details, indent=1) + "\n")
         pictures = {path.name for path in new.glob("*.png")}
         card = card_text(details) if is_of_a_recipe(details) else own_card(model, details, pictures)

@@ -13,6 +13,7 @@ import time
 
 from training.checkpoints import read_json
 from training.checkpoints import timed_epochs
+from training.further_seeds import has_seeds
 from training.recipes import get_recipe
 from training.recipes import same_choice
 from zoo.registry import BUNDLED
@@ -148,5 +149,7 @@ def _has_ended(run, out):
             return False
     if epochs is not None:
         recipe = recipe.rescaled(epochs)
+    if run.add_to:
+        return has_seeds(run.add_to, recipe, run.seeds or recipe.seeds)
     made = [path, BUNDLED / recipe.name / "recipe.json"] if run.bundle and run.validation is None else [path]
     return all(path.exists() and same_choice(read_json(path), recipe, run.seeds or recipe.seeds) for path in made)

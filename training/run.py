@@ -19,6 +19,7 @@ import time
 import keras
 import numpy as np
 
+from training import further_seeds
 from training import loop
 from training.card import card_text
 from training.card import history_csv
@@ -44,6 +45,7 @@ from zoo.pretrained import put_in_place
 from zoo.pretrained import save_model
 from zoo.pretrained import sha256
 from zoo.registry import BUNDLED
+from zoo.registry import train_command
 
 PACKAGING = ("huggingface_hub", "matplotlib", "safetensors")  # for the card, the picture, model.safetensors
 SPLIT_SEED = 0  # of the validation split: the same for all recipes, or they could not be compared
@@ -66,6 +68,7 @@ def train(
     publish=None,
     tensorboard=None,
     dtype=None,
+    add_to=None,
 ):
     """Trains every seed of a recipe and writes the folder of the first.
 
@@ -96,14 +99,16 @@ def train(
             by a run with `validation`.
         tensorboard: Folder for TensorBoard's logs, one folder each seed.
         dtype: Keras dtype policy in place of the recipe's; another run.
+        add_to: A finished folder of this training at other seeds. It keeps its
+            weights; seeds and top-1 of these runs are added to its card.
 
     Returns:
         The path of the folder of weights, or of `validation.json`.
 
     Raises:
         training.loop.Interrupted: `stop_after` came before the end.
-        ValueError: what is there already, in `out` or in the package, is of
-            another run.
+        ValueError: what is there already, in `out`, in the package or in
+            `add_to`, is of another run.
         ValueError, OSError: as `training.loop.fit` and `zoo.load_dataset`.
     """
     started = time.monotonic()
@@ -128,6 +133,10 @@ def train(
         raise ValueError(
             f"{recipe.name}: {recipe.dataset} cannot be loaded by its name; give a folder of class folders of images "
             "by --data"
+        )
+    if add_to is not None and (bundle or data is not None or validation is not None):
+        raise ValueError(
+            f"the seeds added to {add_to} are of its recipe and data; leave out bundle, data and validation"
         )
     named = recipe
     given = {"publish": publish, "dtype": dtype}
@@ -162,7 +171,10 @@ def train(
     if epochs is not None:
         recipe = recipe.rescaled(epochs)
     made = home / ("validation.json" if validation is not None else f"{recipe.name}/recipe.json")
-    _refuse_another(made, recipe, seeds, "give another --out, or move it away")
+    if add_to is None:
+        _refuse_another(made, recipe, seeds, "give another --out, or move it away")
+    else:
+        further_seeds.check_addable(add_to, recipe, seeds)
     if bundle and validation is None:
         bundled = BUNDLED / recipe.name / "recipe.json"
         _refuse_another(bundled, recipe, seeds, "leave --bundle out, or remove the bundled folder")
@@ -210,6 +222,17 @@ def train(
         return home / "validation.json"
     if missing:
         return home
+    minutes_taken = round(sum(row["seconds"] for run in runs for row in run[0].history) / 60, 1)
+    if add_to is not None:
+        return further_seeds.add(
+            add_to,
+            seeds=list(seeds),
+            top1_by_seed=[run[2]["top1"] for run in runs],
+            minutes=minutes_taken,
+            hardware=hardware(),
+            versions=versions(),
+            command=command_of(named, recipe, seeds, devices).get("command", train_command(named.name)),
+        )
     (model, history, _, alpha_beta), logits, figures = runs[0]
 
     published = loop.build(recipe, len(dataset.class_names), **arguments)
@@ -223,7 +246,7 @@ def train(
         "parameters": trainable_parameters(published),
         "macs": multiply_accumulates(published),
         "epochs": recipe.epochs,
-        "minutes": round(sum(row["seconds"] for run in runs for row in run[0].history) / 60, 1),
+        "minutes": minutes_taken,
         "hardware": hardware(),
         **(_cross_validation(recipe, dataset) if dataset.name in BUNDLED_DATASETS else {}),
     }
