@@ -116,6 +116,13 @@ def test_info_gives_the_command_that_made_the_model(name, capsys):
         assert {row["name"]: row["train"] for row in csv.DictReader(file)}[name] == command
 
 
+def test_info_gives_the_mean_of_several_seeds(monkeypatch, capsys):
+    several = zoo.model_info(TABLE) | {"seeds": [0, 4, 2], "top1_by_seed": [0.75, 0.5, 1.0]}
+    monkeypatch.setattr("zoo.__main__.model_info", lambda name: several)
+    assert zoo_command("info", TABLE) == 0
+    assert "mean top-1         75.00 +- 25.00 % (seeds 0, 4, 2)" in capsys.readouterr().out
+
+
 def test_predict_takes_images_of_any_size(tmp_path, capsys):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (90, 41, 3), "uint8")).save(tmp_path / "colour.png")

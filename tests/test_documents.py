@@ -14,6 +14,7 @@ import pytest
 import keras_mpelu
 import zoo
 from training.benchmark import RATES
+from training.report import readme_table
 from training.report import results_csv
 from training.report import with_table
 from zoo.pretrained import FINETUNING_RATE
@@ -68,6 +69,22 @@ def test_readme_snippets(snippet, tmp_path, monkeypatch, request):
         monkeypatch.setattr("zoo.evaluation.load_dataset", lambda name: {"cifar100": few}[name])
     monkeypatch.chdir(tmp_path)
     exec(compile(snippet, "README.md", "exec"), {})
+
+
+def test_further_seeds_count_in_the_table_where_they_were_added(monkeypatch):
+    info = zoo.model_info("snn_mlp2.wine")
+    added = {"seeds": [1, 2], "minutes": 0.75, "hardware": "1 core of another"}
+    info |= {
+        "seeds": [0, 1, 2],
+        "top1_by_seed": [0.6, 0.7, 0.8],
+        "minutes": 0.5,
+        "hardware": "2 cores",
+        "added": [added],
+    }
+    monkeypatch.setattr("training.report.list_models", lambda pretrained: ["snn_mlp2.wine"])
+    monkeypatch.setattr("training.report.model_info", lambda name: info)
+    row = readme_table(results_csv()).splitlines()[-1]
+    assert "| 70.00 % +- 10.00 | 3 |" in row and row.endswith("| 1.2 | 2 cores; 1 core of another |")
 
 
 def test_the_readme_table_is_up_to_date():

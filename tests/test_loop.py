@@ -24,6 +24,7 @@ from training.__main__ import main as training_command
 from training.curves import curves_png
 from training.queue import read_queue
 from zoo.pretrained import load_folder
+from zoo.pretrained import write_sums
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = Recipe(
@@ -632,9 +633,17 @@ def test_a_run_has_ended_where_epochs_seeds_and_recipe_are_the_stored_ones(tmp_p
     assert has_ended("--minutes 3 --seeds 0 1")
     (tmp_path / name / "epochs_in_minutes.json").write_text("[[3.0, 15], [4.0, 20]]")
     assert has_ended("--minutes 3 --seeds 0 1") and not has_ended("--minutes 4 --seeds 0 1")
-    adding = f"--add-to {tmp_path / name / name} --epochs"
-    assert has_ended(f"{adding} 15 --seeds 1") and not has_ended(f"{adding} 15 --seeds 1 2")
+    published = {"recipe": fields, "results": {"seeds": [0, 1, 2], "added": [{"seeds": [1]}, {"seeds": [2]}]}}
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "recipe.json").write_text(json.dumps(published))
+    adding = f"--add-to {tmp_path / 'published'} --epochs"
+    for seeds, done in (("1", True), ("2 1", True), ("0", False), ("1 3", False)):
+        assert has_ended(f"{adding} 15 --seeds {seeds}") == done
     assert not has_ended(f"{adding} 14 --seeds 1") and not has_ended(f"--add-to {tmp_path} --epochs 15 --seeds 1")
+    shutil.copytree(tmp_path / "published", tmp_path / name / name, dirs_exist_ok=True)
+    for seeds, done in (("0", True), ("0 1 2", True), ("0 1", False)):  # what was added does not undo what was made
+        assert has_ended(f"--epochs 15 --seeds {seeds}") == done
+    (tmp_path / name / name / "recipe.json").write_text(json.dumps({"recipe": fields, "results": {"seeds": [0, 1]}}))
     monkeypatch.setattr(queue, "BUNDLED", tmp_path / "weights")
     assert not has_ended("--epochs 15 --seeds 0 1 --bundle")  # made, but not yet put into the package
     shutil.copytree(tmp_path / name / name, tmp_path / "weights" / name)
@@ -813,39 +822,69 @@ def test_another_run_does_not_take_the_place_of_a_bundled_one(tmp_path, monkeypa
     assert json.loads(bundled.read_text())["results"]["seeds"] == [0, 1]
 
 
-def test_further_seeds_are_added_to_a_finished_folder_whose_weights_stay(tmp_path):
+def test_further_seeds_are_added_to_a_finished_folder_whose_weights_stay(tmp_path, capsys):
     from training import run
 
     recipe = get_recipe("snn_mlp2.wine")
     folder = tmp_path / "published"
     shutil.move(run.train(recipe, out=tmp_path / "first", epochs=2), folder)
+    before = json.loads((folder / "recipe.json").read_text())["results"]
     weights = (folder / "model.weights.h5").read_bytes()
-    other = shutil.copytree(folder, tmp_path / "other")  # its seed is the average of a run, theirs would be the last
-    (other / "recipe.json").write_text((folder / "recipe.json").read_text().replace('"last"', '"average"'))
-    elsewhere = {"out": tmp_path / "elsewhere", "epochs": 2, "add_to": folder}
-    for given, message in (
-        ({"seeds": [1, 0]}, r"has the seeds \[0\], so \[0\] cannot be added"),
-        ({"seeds": [1], "epochs": 3}, "is not of snn_mlp2.wine as it is trained here"),
-        ({"seeds": [1], "add_to": other}, "is not of snn_mlp2.wine as it is trained here"),
-        ({"seeds": [1], "bundle": True}, "leave out bundle"),
-        ({"seeds": [1], "validation": 0.1}, "leave out bundle, data and validation"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            run.train(recipe, **{**elsewhere, **given})
-    with pytest.raises(FileNotFoundError, match="seeds are added to a folder that"):
-        run.train(recipe, **{**elsewhere, "add_to": tmp_path / "none", "seeds": [1]})
-    assert run.train(recipe, **elsewhere, seeds=[2, 1]) == folder
+    command = ["train", recipe.name, "--epochs", "2", "--out", str(tmp_path / "elsewhere"), "--seeds"]
+    assert training_command([*command, "2", "1", "--add-to", str(folder)]) == 0
+    assert '"published": "' in capsys.readouterr().out  # the pin
     assert (folder / "model.weights.h5").read_bytes() == weights
     assert load_folder(folder)  # the sums are those of the new card
     results = json.loads((folder / "recipe.json").read_text())["results"]
-    at_once = json.loads(
-        (run.train(recipe, out=tmp_path / "at_once", epochs=2, seeds=[0, 2, 1]) / "recipe.json").read_text()
-    )
+    at_once = run.train(recipe, out=tmp_path / "at_once", epochs=2, seeds=[0, 2, 1])
+    expected = json.loads((at_once / "recipe.json").read_text())["results"]
     for key in ("seeds", "top1", "top1_by_seed"):
-        assert results[key] == at_once["results"][key]
+        assert results[key] == expected[key]
+    for key in ("minutes", "hardware", "ece"):
+        assert results[key] == before[key]
     card = (folder / "README.md").read_text()
     assert "(n = 3, seeds [0, 2, 1]" in card
-    assert "trained later, with `python -m training train snn_mlp2.wine --epochs 2 --seeds 2 1`" in card
+    assert "Seeds [2, 1] were trained later" in card
+    assert "by `python -m training train snn_mlp2.wine --epochs 2 --seeds 2 1`" in card
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert training_command([*command, "1", "--add-to", str(folder)]) == 1
+    assert "has the seeds [0, 2, 1]; give others by --seeds than [1]" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
+
+
+def test_seeds_that_belong_to_another_folder_are_refused_before_they_are_trained(tmp_path, monkeypatch):
+    from training import run
+
+    recipe = get_recipe("snn_mlp2.wine")
+    folder = run.train(recipe, out=tmp_path / "first", epochs=2)
+    monkeypatch.setattr(loop, "fit", lambda *_, **__: pytest.fail("it was trained"))
+
+    def refused(message, kind=ValueError, folder=folder, **given):
+        with pytest.raises(kind, match=message):
+            run.train(recipe, **{"out": tmp_path / "out", "epochs": 2, "seeds": [1], "add_to": folder, **given})
+
+    def changed(change):
+        other = shutil.copytree(folder, tmp_path / "other", dirs_exist_ok=True)
+        facts = json.loads((folder / "recipe.json").read_text())
+        change(facts)
+        (other / "recipe.json").write_text(json.dumps(facts))
+        write_sums(other)
+        return other
+
+    refused(r"is of another training: .*epochs 2, here 3", epochs=3)
+    refused(r"dtype 'float32', here 'mixed_bfloat16'", dtype="mixed_bfloat16")
+    refused("leave out bundle", bundle=True)
+    refused("leave out bundle, data and validation", validation=0.1)
+    refused("has no recipe.json", FileNotFoundError, tmp_path / "none")
+    refused("publish 'average', here 'last'", folder=changed(lambda facts: facts["recipe"].update(publish="average")))
+    refused("name None, here 'snn_mlp2.wine'", folder=changed(lambda facts: facts["recipe"].pop("name")))
+    refused("is not split as it was", folder=changed(lambda facts: facts["data"].update(sha256="0" * 64)))
+    refused("is not of `python -m training train`", folder=changed(lambda facts: facts.pop("results")))
+    refused(
+        "is not of `python -m training train`", folder=changed(lambda facts: facts["data"].update(source="own data"))
+    )
+    (tmp_path / "other" / "model.weights.h5").write_bytes(b"damaged")
+    refused("model.weights.h5", folder=tmp_path / "other")
 
 
 def test_a_batch_larger_than_ones_own_data_becomes_the_data(tmp_path, monkeypatch, capsys):

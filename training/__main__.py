@@ -69,7 +69,7 @@ def main(arguments=None):
         help="write TensorBoard logs, one folder a seed (needs tensorflow and tensorboard; waits for every step)",
     )
     train.add_argument("--bundle", action="store_true", help="copy the folder of weights into the package")
-    train.add_argument("--add-to", metavar="FOLDER", help="add these seeds' figures to this finished folder's card")
+    train.add_argument("--add-to", metavar="FOLDER", help="add the figures of --seeds to this finished folder")
     train.set_defaults(run=lambda args: _train(args, train.parse_args))
 
     finetune = commands.add_parser("finetune", help="fine-tune a pretrained model on your own images or table")
@@ -141,9 +141,8 @@ def _train(args, parse):
         given = [name for name in OF_A_RUN if getattr(args, name)]
         given += [name for name in ("bundle", "deterministic") if getattr(args, name)]
         if given or args.devices != 1:
-            raise ValueError(
-                f"--{(given or ['devices'])[0]} belongs into the commands of {args.queue}, not beside --queue"
-            )
+            option = (given or ["devices"])[0].replace("_", "-")
+            raise ValueError(f"--{option} belongs into the commands of {args.queue}, not beside --queue")
         from training.queue import train_queue
 
         return train_queue(args, parse)

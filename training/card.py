@@ -73,7 +73,7 @@ def card_text(details):
         f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
         # Of the project's recipes; what led to options of one's own is not recorded.
         f"that time.{'' if 'command' in details else ' No choice was made on the test rows.'}\n",
-        *_added(details.get("added", ())),
+        *_added(results.get("added", ())),
         *_storage(details),
         "![training curves](curves.png)\n",
         "## Limits\n",
@@ -163,8 +163,9 @@ def _settings(recipe):
 
 def _added(runs):
     return [
-        f"The seeds {run['seeds']} were trained later, with `{run['command']}` ({run['versions']['backend']}, Keras "
-        f"{run['versions']['keras']}); their minutes are in the sum, their weights were not kept.\n"
+        f"Seeds {run['seeds']} were trained later, with the code of that time, by `{run['command']}` in "
+        f"{run['minutes']} minutes on {run['hardware']} ({run['versions']['backend']}, Keras "
+        f"{run['versions']['keras']}); their weights were not kept.\n"
         for run in runs
     ]
 

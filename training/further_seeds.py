@@ -1,70 +1,67 @@
 """Further seeds of a finished folder: its weights stay, its card gives the spread."""
 
+import dataclasses
 import pathlib
 
+from training.card import is_of_a_recipe
 from training.card import rewrite
 from training.checkpoints import read_json
+from training.own_data import check_writable
 from training.recipes import Recipe
-from training.recipes import same_choice
+from training.recipes import decisive
 from training.recipes import stored_seeds
+from zoo.evaluation import check_same_data
+from zoo.pretrained import check_folder
 
 
-def check_addable(folder, recipe, seeds):
+def check_addable(folder, recipe, seeds, dataset):
     """Refuses seeds that cannot be added to the folder, before they are trained.
 
     Raises:
-        FileNotFoundError: there is no such folder, or it has no recipe.json.
-        ValueError: the folder is of another training, or has one of the seeds.
+        OSError: there is no such folder, or nothing can be written beside it.
+        ValueError: the folder is damaged, of another training or other data, or
+            has one of the seeds.
     """
-    facts = _facts(folder)
-    stored = stored_seeds(facts) if "results" in facts else []
-    same = same_choice(facts, recipe, stored) and facts["recipe"].get("publish", Recipe.publish) == recipe.publish
-    if not same:
-        raise ValueError(
-            f"{folder} is not of {recipe.name} as it is trained here; give the folder and options of one run"
+    folder = pathlib.Path(folder).resolve()
+    if not (folder / "recipe.json").exists():
+        raise FileNotFoundError(
+            f"{folder} has no recipe.json; seeds are added to a folder that `python -m training train` made"
         )
-    if twice := [seed for seed in seeds if seed in stored]:
-        raise ValueError(f"{folder} has the seeds {stored}, so {twice} cannot be added; give others by --seeds")
+    check_folder(folder)
+    check_writable(folder.parent)
+    facts = read_json(folder / "recipe.json")
+    if not is_of_a_recipe(facts) or not {"seeds", "top1_by_seed"} <= set(facts.get("results", {})):
+        raise ValueError(f"{folder} is not of `python -m training train` on a data set with a name")
+    stored, here = _trained_by(facts["recipe"]), _trained_by(dataclasses.asdict(recipe))
+    if differ := [key for key in here if stored.get(key) != here[key]]:
+        words = "; ".join(f"{key} {stored.get(key)!r}, here {here[key]!r}" for key in differ)
+        raise ValueError(f"{folder} is of another training: {words}; give its own name and options")
+    check_same_data(facts, dataset)
+    if twice := [seed for seed in seeds if seed in stored_seeds(facts)]:
+        raise ValueError(f"{folder} has the seeds {stored_seeds(facts)}; give others by --seeds than {twice}")
 
 
-def has_seeds(folder, recipe, seeds):
-    """Whether the folder is of this training and has all of the seeds."""
-    path = pathlib.Path(folder) / "recipe.json"
-    if not path.exists():
-        return False
-    facts = read_json(path)
-    return set(seeds) <= set(stored_seeds(facts)) and same_choice(facts, recipe, stored_seeds(facts))
+def _trained_by(fields):
+    return {**decisive(fields), "publish": fields.get("publish", Recipe.publish)}
 
 
-def add(folder, seeds, top1_by_seed, minutes, hardware, versions, command):
+def add(folder, seeds, top1_by_seed, **how):
     """Adds the figures of further seeds to a finished folder.
 
     Args:
         folder: A folder as `training.run.train` makes it.
         seeds: The further seeds.
         top1_by_seed: Top-1 on the test rows of each.
-        minutes: Wall time of their training.
-        hardware: The processor in words.
-        versions: As `training.run.versions` gives them.
-        command: The command that trained them.
+        how: How they were trained, for the card: `minutes`, `hardware`,
+            `versions` and `command`.
 
     Returns:
         The path of the folder.
     """
-    details = _facts(folder)
+    details = read_json(pathlib.Path(folder) / "recipe.json")
     results = details["results"]
     results["seeds"] += seeds
     results["top1_by_seed"] += top1_by_seed
-    results["minutes"] = round(results["minutes"] + minutes, 1)
-    if hardware not in results["hardware"].split(", "):
-        results["hardware"] += f", {hardware}"
-    details.setdefault("added", []).append({"seeds": seeds, "command": command, "versions": versions})
-    rewrite(folder, details=details)
+    results.setdefault("added", []).append({"seeds": seeds, **how})
+    rewrite(pathlib.Path(folder).resolve(), details=details)
     return pathlib.Path(folder)
-
-
-def _facts(folder):
-    path = pathlib.Path(folder) / "recipe.json"
-    if not path.exists():
-        raise FileNotFoundError(f"no {path}; seeds are added to a folder that `python -m training train` made")
-    return read_json(path)

@@ -13,9 +13,10 @@ import time
 
 from training.checkpoints import read_json
 from training.checkpoints import timed_epochs
-from training.further_seeds import has_seeds
+from training.recipes import added_seeds
 from training.recipes import get_recipe
 from training.recipes import same_choice
+from training.recipes import stored_seeds
 from zoo.registry import BUNDLED
 
 COMMAND = re.compile(r"`(python -m training train [^`]+)`")
@@ -149,7 +150,18 @@ def _has_ended(run, out):
             return False
     if epochs is not None:
         recipe = recipe.rescaled(epochs)
-    if run.add_to:
-        return has_seeds(run.add_to, recipe, run.seeds or recipe.seeds)
     made = [path, BUNDLED / recipe.name / "recipe.json"] if run.bundle and run.validation is None else [path]
-    return all(path.exists() and same_choice(read_json(path), recipe, run.seeds or recipe.seeds) for path in made)
+    if run.add_to:
+        made = [pathlib.Path(run.add_to) / "recipe.json"]
+    return all(_is_made(path, recipe, run.seeds or recipe.seeds, bool(run.add_to)) for path in made)
+
+
+def _is_made(path, recipe, seeds, added):
+    if not path.exists():
+        return False
+    facts = read_json(path)
+    known = added_seeds(facts)
+    if added:
+        return set(seeds) <= set(known) and same_choice(facts, recipe, stored_seeds(facts))
+    first = [seed for seed in stored_seeds(facts) if seed not in known]
+    return same_choice(facts, recipe, stored_seeds(facts)) and list(seeds) in (first, stored_seeds(facts))

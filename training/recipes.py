@@ -130,11 +130,12 @@ NOT_DECISIVE = ("notes", "seeds", "publish")  # none changes the weights of a se
 def decisive(fields):
     """The fields of a recipe that decide its training, as JSON gives them back.
 
-    A field that is newer than the stored ones counts with its default.
+    A field that is newer than the stored ones counts with its default, where it has one.
 
     >>> decisive(dataclasses.asdict(get_recipe("snn_mlp2.wine")))["notes"]
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(Recipe) if field.name not in fields}
+    missing = [field for field in dataclasses.fields(Recipe) if field.name not in fields]
+    defaults = {field.name: field.default for field in missing if field.default is not dataclasses.MISSING}
     return json.loads(json.dumps({**defaults, **fields, **dict.fromkeys(NOT_DECISIVE)}))
 
 
@@ -145,7 +146,14 @@ def same_choice(facts, recipe, seeds):
 
 
 def stored_seeds(facts):
-    return [run["seed"] for run in facts["runs"]] if "runs" in facts else facts["results"]["seeds"]
+    if "runs" in facts:
+        return [run["seed"] for run in facts["runs"]]
+    return facts.get("results", {}).get("seeds", [])
+
+
+def added_seeds(facts):
+    """Of the seeds in recipe.json those whose figures were added to a folder that there was."""
+    return [seed for run in facts.get("results", {}).get("added", ()) for seed in run["seeds"]]
 
 
 def own_name(path):

@@ -25,6 +25,7 @@ def results_csv():
     for name in list_models(pretrained=True):
         info = model_info(name)
         mean, spread = mean_and_spread(info["top1_by_seed"])
+        runs = [info, *info.get("added", ())]  # seeds that were trained together, and those that were added
         row = {
             "name": name,
             "dataset": info["dataset"],
@@ -40,9 +41,9 @@ def results_csv():
             "loss": round(info["loss"], 6),
             "ece": round(info["ece"], 6),
             "paper_top1": info.get("paper", {}).get(name.partition(".")[2], ""),
-            "minutes": info["minutes"],
-            "hardware": info["hardware"],
-            "train": train_command(name),
+            "minutes": round(sum(run["minutes"] for run in runs), 1),
+            "hardware": "; ".join(dict.fromkeys(run["hardware"] for run in runs)),
+            "train": info.get("command", train_command(name)),
             "measure": f"python -m zoo evaluate {name}",
         }
         writer = writer or csv.DictWriter(text, row, lineterminator="\n")

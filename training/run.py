@@ -174,7 +174,7 @@ def train(
     if add_to is None:
         _refuse_another(made, recipe, seeds, "give another --out, or move it away")
     else:
-        further_seeds.check_addable(add_to, recipe, seeds)
+        further_seeds.check_addable(add_to, recipe, seeds, dataset)
     if bundle and validation is None:
         bundled = BUNDLED / recipe.name / "recipe.json"
         _refuse_another(bundled, recipe, seeds, "leave --bundle out, or remove the bundled folder")
@@ -224,6 +224,7 @@ def train(
         return home
     minutes_taken = round(sum(row["seconds"] for run in runs for row in run[0].history) / 60, 1)
     if add_to is not None:
+        further_seeds.check_addable(add_to, recipe, seeds, dataset)  # another process may have added to it meanwhile
         return further_seeds.add(
             add_to,
             seeds=list(seeds),

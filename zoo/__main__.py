@@ -113,11 +113,16 @@ def _readable(info):
     if "top1" in info:
         yield "data set", f"{info['dataset']}, {info['rows']:,} test rows"
         yield "top-1", f"{100 * info['top1']:.2f} % (seed {info['seeds'][0]})"
+        if len(info["seeds"]) > 1:
+            from zoo.card import mean_and_spread
+
+            mean, spread = mean_and_spread(info["top1_by_seed"])
+            yield "mean top-1", f"{100 * mean:.2f} +- {100 * spread:.2f} % (seeds {', '.join(map(str, info['seeds']))})"
         yield "top-5", f"{100 * info['top5']:.2f} %"
         yield "cross-entropy", f"{info['loss']:.4f} nats"
         yield "calibration error", f"{info['ece']:.4f}"
         yield "trained", f"{info['epochs']} epochs, {info['minutes']} minutes, {info['hardware']}"
-        yield "recipe", train_command(info["name"])
+        yield "recipe", info.get("command", train_command(info["name"]))
         yield "size", f"{info['size_bytes'] / 1e6:.2f} MB"
         yield "licence", info["licence"]
     paper = info.get("paper", {})
