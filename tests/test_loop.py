@@ -906,7 +906,7 @@ def test_a_batch_larger_than_ones_own_data_becomes_the_data(tmp_path, monkeypatc
 def test_what_is_no_image_in_a_class_folder_is_counted(tmp_path, capsys):
     from PIL import Image
 
-    from training.own_data import read_image_folders
+    from zoo.labelled_files import read_image_folders
 
     for name in ("cat", "dog"):
         (tmp_path / name / "x.png").mkdir(parents=True)
@@ -914,7 +914,7 @@ def test_what_is_no_image_in_a_class_folder_is_counted(tmp_path, capsys):
         for number in range(2):
             Image.new("RGB", (32, 32)).save(tmp_path / name / f"{number}.png")
     assert len(read_image_folders(tmp_path, (32, 32, 3))[0]) == 4
-    assert "4 entries of class folders are left out as no images (2 .heic, 2 folders)" in capsys.readouterr().out
+    assert "4 entries of class folders are left out as no images (2 .heic, 2 folders)" in capsys.readouterr().err
 
 
 def test_a_run_keeps_its_determinism_and_tells_of_other_versions(tmp_path, capsys):

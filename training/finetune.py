@@ -12,11 +12,11 @@ from training.finetune_table import finetune_table
 from training.own_data import check_writable
 from training.own_data import hold_out
 from training.own_data import loadable
-from training.own_data import read_image_folders
 from training.own_data import read_labelled_csv
 from training.recipes import own_name
 from zoo.details import read_details
 from zoo.evaluation import evaluate
+from zoo.labelled_files import read_image_folders
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
 from zoo.pretrained import find_folder

@@ -18,6 +18,7 @@ from training.recipes import own_name
 from zoo import tables
 from zoo.datasets import Dataset
 from zoo.evaluation import evaluate
+from zoo.evaluation import number_metrics
 from zoo.graphs import functional_model
 from zoo.prediction import is_meant_as_number
 from zoo.prediction import read_csv
@@ -213,15 +214,8 @@ class _Fit:
         if not np.isfinite(outputs).all():
             raise ValueError("the outputs are not finite: the training diverged; give a lower --learning-rate")
         if not self.classes:
-            error, naive = outputs[:, 0] - truth, known.mean() - truth
-            figures = {
-                "rows": len(truth),
-                "rmse": float(np.sqrt(np.mean(error**2))),
-                "mae": float(np.mean(np.abs(error))),
-                "rmse_of_the_mean": float(np.sqrt(np.mean(naive**2))),
-            }
-            if np.ptp(truth) > 0:  # else there is no variance of which a share could be explained
-                figures["r2"] = float(1 - np.sum(error**2) / np.sum((truth - truth.mean()) ** 2))
+            naive = number_metrics(np.full(len(truth), known.mean()), truth)["rmse"]
+            figures = {**number_metrics(outputs[:, 0], truth), "rmse_of_the_mean": naive}
             return figures
         guess = outputs.argmax(axis=1)
         recall = [float((guess[truth == label] == label).mean()) for label in range(len(self.classes))]

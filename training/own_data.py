@@ -10,15 +10,12 @@ import numpy as np
 from training.recipes import own_name
 from zoo.datasets import Dataset
 from zoo.datasets import sha256_of
+from zoo.labelled_files import read_image_folders
 from zoo.prediction import numbers
 from zoo.prediction import read_csv
-from zoo.prediction import read_image
 from zoo.registry import default_input_shape
 from zoo.tables import LARGEST
 from zoo.tables import is_missing
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
-
 
 HELD_OUT, SEED = 0.2, 0  # of each class, as test rows
 
@@ -59,32 +56,6 @@ def check_writable(out):
 def loadable(folder):
     """The path as `zoo.load_model` takes it for one, also where it is called like a published model."""
     return str(folder) if os.sep in str(folder) else os.path.join(os.curdir, folder)
-
-
-def read_image_folders(folder, shape):
-    """All images under class folders, as uint8 (N, *shape), labels and class names (sorted)."""
-    if None in shape or shape[-1] not in (1, 3):
-        raise ValueError(f"the model takes inputs of shape {shape}; expected images of one size, grey or RGB")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if len(classes) < 2:
-        raise ValueError(
-            f"{folder} has {len(classes)} class folders; expected two or more, each with the images of a class"
-        )
-    images, labels, left_out = [], [], collections.Counter()
-    for number, path in enumerate(classes):
-        found = [file for file in path.iterdir() if not file.name.startswith(".")]
-        files = sorted(file for file in found if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-        left_out += collections.Counter(
-            "folders" if file.is_dir() else file.suffix or "no suffix" for file in set(found) - set(files)
-        )
-        if len(files) < 2:
-            raise ValueError(f"{path} has {len(files)} images; expected two or more, so that one can be held out")
-        images += [read_image(file, shape) for file in files]
-        labels += [number] * len(files)
-    if left_out:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
-        print(f"{folder}: {left_out.total()} entries of class folders are left out as no images ({kinds})")
-    return np.stack(images), np.array(labels), tuple(path.name for path in classes)
 
 
 def read_labelled_csv(path, label):

@@ -7,6 +7,7 @@ import sys
 
 from zoo.registry import list_models
 from zoo.registry import model_info
+from zoo.registry import read_index
 from zoo.registry import train_command
 
 
@@ -24,7 +25,7 @@ def main(arguments=None):
     listing.set_defaults(run=_list)
 
     info = commands.add_parser("info", help="parameters, accuracy, recipe, size and licence of a model")
-    info.add_argument("name")
+    info.add_argument("name", help="an architecture, a pretrained model, or the folder of one")
     info.set_defaults(run=_info)
 
     predict = commands.add_parser("predict", help="the five likeliest classes of images, or of the rows of a CSV")
@@ -33,9 +34,14 @@ def main(arguments=None):
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.set_defaults(run=_predict)
 
-    evaluate = commands.add_parser("evaluate", help="run a pretrained model on the test rows of its data set")
+    evaluate = commands.add_parser(
+        "evaluate", help="figures of a pretrained model on test rows, or on data of your own"
+    )
     evaluate.add_argument("name", help="a pretrained model, or the folder of one")
-    evaluate.add_argument("--dataset", help="another data set than the model's own")
+    what = evaluate.add_mutually_exclusive_group()
+    what.add_argument("--dataset", help="another data set than the model's own")
+    what.add_argument("--data", metavar="PATH", help="your own: a folder of class folders of images, or a CSV file")
+    evaluate.add_argument("--label", help="column of the label in the CSV (default: the model's target, or label)")
     evaluate.add_argument("--data-dir", help="where the data are looked for first (default: $ZOO_DATA_DIR)")
     evaluate.add_argument("--json", action="store_true", help="the figures as one JSON object")
     evaluate.set_defaults(run=_evaluate)
@@ -98,9 +104,41 @@ def _list(args):
 
 
 def _info(args):
-    info = model_info(args.name)
-    for key, value in _readable(info):
+    folder = os.path.isdir(args.name) or os.sep in args.name  # or an address on the Hub
+    known = folder and args.name in read_index()["models"]
+    for key, value in _of_a_folder(args.name) if folder and not known else _readable(model_info(args.name)):
         print(f"{key:<18} {value}")
+
+
+def _of_a_folder(name):
+    """What recipe.json says of a model that has no name here."""
+    from zoo.details import read_details
+    from zoo.pretrained import check_folder
+    from zoo.pretrained import find_folder
+
+    folder, _ = find_folder(name)
+    check_folder(folder)
+    details = read_details(folder)
+    yield "name", details.get("name", folder.absolute().name)
+    for key, what in (("base_model", "made from"), ("task", "task")):
+        if key in details:
+            yield what, details[key]
+    data = details.get("data", {})
+    rows = [
+        f"{data[key]:,} {of} rows" for key, of in (("train_rows", "training"), ("test_rows", "test")) if key in data
+    ]
+    if data:
+        yield "data", ", ".join([data.get("name", "own data"), *rows])
+    if "table" in details:
+        yield "predicts", details["table"]["target"]
+    if classes := details.get("class_names"):
+        yield "classes", f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
+    for key, value in details.get("results", {}).items():
+        if isinstance(value, int | float):
+            yield key, f"{value:.6g}"
+    yield "size", f"{sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.2f} MB"
+    if (folder / "README.md").exists():
+        yield "card", folder / "README.md"
 
 
 def _readable(info):
@@ -158,6 +196,30 @@ def _predict(args):
 
 
 def _evaluate(args):
+    progress = sys.stderr.isatty() and not args.json
+    if args.data:
+        from zoo.labelled_files import evaluate_files
+
+        name, rows = args.data, f"rows of {args.data}"
+        figures = evaluate_files(args.name, args.data, args.label, progress)
+    else:
+        if args.label:
+            raise ValueError("--label is a column of a CSV of your own; give that by --data")
+        name, figures = _evaluated_on_a_dataset(args, progress)
+        rows = f"test rows of {name}"
+    if args.json:
+        print(json.dumps({"name": args.name, "data" if args.data else "dataset": name, **figures}))
+        return
+    print(f"{args.name} on {figures['rows']:,} {rows}:")
+    if "rmse" in figures:
+        r2 = f"R2 {figures['r2']:.3f}" if "r2" in figures else "no R2: one value only"
+        print(f"root mean squared error {figures['rmse']:.4g}, mean absolute error {figures['mae']:.4g}, {r2}")
+        return
+    print(f"top-1 {100 * figures['top1']:.2f} %, top-5 {100 * figures['top5']:.2f} %", end=", ")
+    print(f"cross-entropy {figures['loss']:.4f} nats, calibration error {figures['ece']:.4f}")
+
+
+def _evaluated_on_a_dataset(args, progress):
     from zoo.card import known_dataset
     from zoo.datasets import load_dataset
     from zoo.evaluation import check_same_data
@@ -167,16 +229,13 @@ def _evaluate(args):
     model, details = load_with_details(args.name)
     name = args.dataset or known_dataset(details)
     if not name:
-        raise ValueError(f"{args.name} was trained on no data set that has a name here; give one with --dataset")
+        raise ValueError(
+            f"{args.name} was trained on no data set that has a name here; give one with --dataset, or your own data "
+            "with --data"
+        )
     dataset = load_dataset(name, args.data_dir)
     check_same_data(details, dataset)
-    figures = evaluate(model, dataset, progress=sys.stderr.isatty() and not args.json)
-    if args.json:
-        print(json.dumps({"name": args.name, "dataset": name, **figures}))
-        return
-    print(f"{args.name} on {figures['rows']:,} test rows of {name}:")
-    print(f"top-1 {100 * figures['top1']:.2f} %, top-5 {100 * figures['top5']:.2f} %", end=", ")
-    print(f"cross-entropy {figures['loss']:.4f} nats, calibration error {figures['ece']:.4f}")
+    return name, evaluate(model, dataset, progress=progress)
 
 
 def _demo(args):

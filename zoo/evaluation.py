@@ -129,6 +129,25 @@ def metrics(log_probability, labels):
     }
 
 
+def number_metrics(outputs, truth):
+    """Figures of predicted numbers: root mean squared and mean absolute error, and R2 where the true ones differ.
+
+    Raises:
+        FloatingPointError: a prediction is not finite.
+    """
+    if not np.isfinite(outputs).all():
+        raise FloatingPointError("the model's outputs are not finite: training diverged; lower the learning rate")
+    error = outputs - truth
+    figures = {
+        "rows": len(truth),
+        "rmse": float(np.sqrt(np.mean(error**2))),
+        "mae": float(np.mean(np.abs(error))),
+    }
+    if np.ptp(truth) > 0:  # else there is no variance of which a share could be explained
+        figures["r2"] = float(1 - np.sum(error**2) / np.sum((truth - truth.mean()) ** 2))
+    return figures
+
+
 def top1_by_superclass(predicted, labels, class_names):
     """Share of right answers among the rows of each CIFAR-100 superclass, by its name.
 

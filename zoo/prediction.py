@@ -52,7 +52,7 @@ def predict_files(name, files):
         if not path.exists():
             raise FileNotFoundError(f"no file {str(path)!r}")
     model, details = load_with_details(name)
-    _check_predictable(model, details)
+    check_predictable(model, details)
     inputs, labels = [], []
     for file in files:
         if len(model.input_shape) == 4:
@@ -84,7 +84,7 @@ def predict_files(name, files):
     ]
 
 
-def _check_predictable(model, details):
+def check_predictable(model, details):
     """Raises ValueError where files cannot be the inputs of a model, or its outputs no classes."""
     inputs, outputs = model.input_shape, model.output_shape
     use = "; call it yourself: zoo.load_model(...).predict(...)"
@@ -172,7 +172,11 @@ def read_table(path, columns):
         ValueError: a column is missing or one too many, a value is no finite
             number, or there are no rows.
     """
-    header, rows = read_csv(path)
+    return read_columns(path, *read_csv(path), columns)
+
+
+def read_columns(path, header, rows, columns):
+    """The same of a CSV that has been read."""
     missing = [name for name in columns if name not in header]
     extra = [name for name in header if name not in columns]
     if missing or extra:
