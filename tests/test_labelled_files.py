@@ -3,6 +3,7 @@
 import csv
 import json
 
+import keras
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -15,6 +16,7 @@ from zoo.labelled_files import evaluate_files
 from zoo.prediction import predict_files
 
 IMAGES, TABLE = "mpelu_resnet20.cifar100", "snn_mlp2.wine"
+TWO_CLASSES = "snn_mlp4.breast_cancer"  # malignant, benign: not by the alphabet
 
 
 def write(path, header, rows):
@@ -23,16 +25,20 @@ def write(path, header, rows):
     return path
 
 
-@pytest.fixture(scope="module")
-def wine():
-    """The test rows of wine as a CSV, the label in the middle and the columns the other way round."""
-    dataset = zoo.load_dataset("wine")
-    header = [*dataset.feature_names[:5:-1], "cultivar", *dataset.feature_names[5::-1]]
+def labelled(name, label):
+    """The test rows of a data set for a CSV, the label in the middle and the columns the other way round."""
+    dataset = zoo.load_dataset(name)
+    header = [*dataset.feature_names[:5:-1], label, *dataset.feature_names[5::-1]]
     rows = [
         [*map(repr, x[:5:-1].tolist()), dataset.class_names[y], *map(repr, x[5::-1].tolist())]
         for x, y in zip(dataset.x_test, dataset.y_test, strict=True)
     ]
     return header, rows
+
+
+@pytest.fixture(scope="module")
+def wine():
+    return labelled("wine", "cultivar")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +64,26 @@ def test_a_csv_gives_the_figures_of_the_data_set(wine, tmp_path, capsys):
     assert evaluate_files(TABLE, path, "cultivar") == pytest.approx(expected)
     assert evaluate(TABLE, "--data", path, "--label", "cultivar", "--json") == 0
     assert json.loads(capsys.readouterr().out) == pytest.approx({"name": TABLE, "data": str(path), **expected})
+
+
+def test_the_labels_are_in_the_models_order(tmp_path, capsys):
+    path = write(tmp_path / "cells.csv", *labelled("breast_cancer", "label"))
+    expected = zoo.evaluate(TWO_CLASSES, "breast_cancer")
+    assert evaluate_files(TWO_CLASSES, path) == pytest.approx(expected)
+    assert evaluate(TWO_CLASSES, "--data", path) == 0
+    assert f"rows of {path}:\ntop-1 {100 * expected['top1']:.2f} %" in capsys.readouterr().out
+
+
+def test_one_output_may_stand_for_two_classes(tmp_path):
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(inputs))
+    model.layers[-1].set_weights([np.float32([[1.0]]), np.float32([0.0])])
+    zoo.save_model(model, tmp_path / "model", details={"class_names": ["no", "yes"], "feature_names": ["x"]})
+    path = write(tmp_path / "a.csv", ["x", "label"], [["2", "yes"], ["1", "no"], ["-1", "no"], ["-3", "no"]])
+    figures = evaluate_files(tmp_path / "model", path)
+    chances = 1 / (1 + np.exp([-2.0, 1.0, -1.0, -3.0]))
+    assert (figures["top1"], figures["rows"]) == (0.75, 4)
+    assert figures["loss"] == pytest.approx(-np.log(chances).mean(), rel=1e-5)
 
 
 def test_a_folder_of_class_folders_counts_what_is_right(pictures, tmp_path, capsys):
@@ -127,6 +153,21 @@ def test_info_tells_of_the_folder_of_ones_own_model(houses, capsys):
     assert "no folder" in capsys.readouterr().err
 
 
+def test_info_tells_what_little_a_folder_says_and_knows_names_beside_folders(tmp_path, monkeypatch, capsys):
+    inputs = keras.Input((2,))
+    folder = zoo.save_model(keras.Model(inputs, keras.layers.Dense(3)(inputs)), tmp_path / "snn_mlp4")
+    (folder / "recipe.json").write_text(
+        json.dumps({"data": {"name": None, "train_rows": "many"}, "class_names": [*"abc"]})
+    )
+    (folder / "SHA256SUMS").unlink()
+    assert zoo.__main__.main(["info", f"{folder}/"]) == 0
+    shown = capsys.readouterr().out
+    assert "name               snn_mlp4\ndata               own data\nclasses            3: a, b, c\nsize" in shown
+    monkeypatch.chdir(tmp_path)
+    assert zoo.__main__.main(["info", "snn_mlp4"]) == 0
+    assert "zoo/snn.py" in capsys.readouterr().out  # the architecture; ./snn_mlp4 is the folder
+
+
 def test_what_is_no_labelled_data_of_the_model_is_told(wine, houses, pictures, tmp_path, capsys):
     header, rows = wine
     model, columns, prices = houses
@@ -139,8 +180,8 @@ def test_what_is_no_labelled_data_of_the_model_is_told(wine, houses, pictures, t
 
     place = header.index("cultivar")
     unknown = tmp_path / "unknown"
-    (unknown / "unicorn").mkdir(parents=True)
-    (unknown / "unicorn" / "1.png").write_bytes((pictures / "whale" / "0.png").read_bytes())
+    (unknown / "Apple").mkdir(parents=True)
+    (unknown / "Apple" / "1.png").write_bytes((pictures / "whale" / "0.png").read_bytes())
     (tmp_path / "empty" / "apple").mkdir(parents=True)
     for arguments, message in (
         ((TABLE, csv_of(header, rows)), "has no column 'label' to compare with; its columns are"),
@@ -152,7 +193,10 @@ def test_what_is_no_labelled_data_of_the_model_is_told(wine, houses, pictures, t
         ((TABLE, csv_of(header[1:], [row[1:] for row in rows]), "cultivar"), "lacks the columns"),
         ((TABLE, pictures), "takes the rows of a table: give a CSV file"),
         ((IMAGES, csv_of(header, rows)), "takes images: give a folder of class folders"),
-        ((IMAGES, unknown), "unicorn has the label 'unicorn', expected one of the model's 100 classes: 'apple'"),
+        ((IMAGES, unknown), "unknown class folder of .*: 'Apple'; close: apple"),
+        ((IMAGES, pictures, "class"), "--label is for a CSV"),
+        ((model, csv_of(columns, prices), "colour"), "'colour' of .* is one of the model's inputs"),
+        ((TABLE, csv_of(header, rows), header[0]), "is one of the model's inputs; give that of the truth by --label"),
         ((IMAGES, tmp_path / "empty"), "has 0 images; expected 1 or more"),
         ((model, csv_of(columns, cell(prices, 2, 2, "dear"))), "line 4, column 'price': 'dear' is no finite number"),
         ((model, csv_of(columns[:2], [row[:2] for row in prices])), "has no column 'price' to compare with"),
@@ -161,5 +205,9 @@ def test_what_is_no_labelled_data_of_the_model_is_told(wine, houses, pictures, t
             evaluate_files(*arguments)
     with pytest.raises(FileNotFoundError, match="no folder or CSV file"):
         evaluate_files(TABLE, tmp_path / "none.csv")
-    assert evaluate(TABLE, "--label", "cultivar") == 1
-    assert "--label is a column of a CSV of your own" in capsys.readouterr().err
+    for arguments, message in (
+        (("--label", "cultivar"), "--label is a column of a CSV of your own"),
+        (("--data", tmp_path, "--data-dir", tmp_path), "leave it out beside --data"),
+    ):
+        assert evaluate(TABLE, *arguments) == 1
+        assert message in capsys.readouterr().err

@@ -877,7 +877,8 @@ def test_seeds_that_belong_to_another_folder_are_refused_before_they_are_trained
     refused("leave out bundle, data and validation", validation=0.1)
     refused("has no recipe.json", FileNotFoundError, tmp_path / "none")
     refused("publish 'average', here 'last'", folder=changed(lambda facts: facts["recipe"].update(publish="average")))
-    refused("name None, here 'snn_mlp2.wine'", folder=changed(lambda facts: facts["recipe"].pop("name")))
+    refused("l2 None, here 0.0001", folder=changed(lambda facts: facts["recipe"].update(l2=None)))
+    refused("is not of `python -m training train`", folder=changed(lambda facts: facts["recipe"].pop("name")))
     refused("is not split as it was", folder=changed(lambda facts: facts["data"].update(sha256="0" * 64)))
     refused("is not of `python -m training train`", folder=changed(lambda facts: facts.pop("results")))
     refused(

@@ -30,7 +30,11 @@ def check_addable(folder, recipe, seeds, dataset):
     check_folder(folder)
     check_writable(folder.parent)
     facts = read_json(folder / "recipe.json")
-    if not is_of_a_recipe(facts) or not {"seeds", "top1_by_seed"} <= set(facts.get("results", {})):
+    if (
+        not is_of_a_recipe(facts)
+        or "name" not in facts["recipe"]
+        or not {"seeds", "top1_by_seed"} <= set(facts.get("results", {}))
+    ):
         raise ValueError(f"{folder} is not of `python -m training train` on a data set with a name")
     stored, here = _trained_by(facts["recipe"]), _trained_by(dataclasses.asdict(recipe))
     if differ := [key for key in here if stored.get(key) != here[key]]:

@@ -104,9 +104,10 @@ def _list(args):
 
 
 def _info(args):
-    folder = os.path.isdir(args.name) or os.sep in args.name  # or an address on the Hub
-    known = folder and args.name in read_index()["models"]
-    for key, value in _of_a_folder(args.name) if folder and not known else _readable(model_info(args.name)):
+    index, name = read_index(), args.name
+    path = os.path.isdir(name) or os.sep in name or "://" in name  # of a folder, or an address on the Hub
+    known = name in index["architectures"] or name in index["models"]
+    for key, value in _of_a_folder(name) if path and not known else _readable(model_info(name)):
         print(f"{key:<18} {value}")
 
 
@@ -119,23 +120,22 @@ def _of_a_folder(name):
     folder, _ = find_folder(name)
     check_folder(folder)
     details = read_details(folder)
-    yield "name", details.get("name", folder.absolute().name)
+    data, results, classes = (details.get(key, {}) for key in ("data", "results", "class_names"))
+    yield "name", name if "://" in name else details.get("name", folder.absolute().name)
     for key, what in (("base_model", "made from"), ("task", "task")):
         if key in details:
             yield what, details[key]
-    data = details.get("data", {})
-    rows = [
-        f"{data[key]:,} {of} rows" for key, of in (("train_rows", "training"), ("test_rows", "test")) if key in data
-    ]
     if data:
-        yield "data", ", ".join([data.get("name", "own data"), *rows])
+        rows = (("train_rows", "training"), ("test_rows", "test"))
+        counts = [f"{data[key]:,} {of} rows" for key, of in rows if isinstance(data.get(key), int)]
+        yield "data", ", ".join([data.get("name") or "own data", *counts])
     if "table" in details:
         yield "predicts", details["table"]["target"]
-    if classes := details.get("class_names"):
+    if classes:
         yield "classes", f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
-    for key, value in details.get("results", {}).items():
+    for key, value in results.items():
         if isinstance(value, int | float):
-            yield key, f"{value:.6g}"
+            yield key, f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
     yield "size", f"{sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.2f} MB"
     if (folder / "README.md").exists():
         yield "card", folder / "README.md"
@@ -198,6 +198,8 @@ def _predict(args):
 def _evaluate(args):
     progress = sys.stderr.isatty() and not args.json
     if args.data:
+        if args.data_dir:
+            raise ValueError("--data-dir is where data sets are that have a name; leave it out beside --data")
         from zoo.labelled_files import evaluate_files
 
         name, rows = args.data, f"rows of {args.data}"

@@ -53,6 +53,7 @@ def predict_files(name, files):
             raise FileNotFoundError(f"no file {str(path)!r}")
     model, details = load_with_details(name)
     check_predictable(model, details)
+    kind = kind_of_outputs(model, details)
     inputs, labels = [], []
     for file in files:
         if len(model.input_shape) == 4:
@@ -67,21 +68,41 @@ def predict_files(name, files):
     if len({rows.shape[1:] for rows in inputs}) == 1:
         inputs = [np.concatenate(inputs)]
     outputs = np.concatenate([run(model, rows) for rows in inputs])  # images of their own sizes one by one
-    classes = details.get("class_names") or [str(number) for number in range(outputs.shape[1])]
-    if outputs.shape[1] == 1:
-        # The probability of the second of two classes; else a number is what was asked for.
-        sigmoid = getattr(model.layers[-1], "activation", None) is keras.activations.sigmoid
-        if details.get("task") == "regression" or len(classes) != 2 or not sigmoid:
-            return [{"input": label, "value": float(value)} for label, value in zip(labels, outputs[:, 0], strict=True)]
-        probabilities = np.concatenate([1 - outputs, outputs], axis=1)
+    if kind == "number":
+        return [{"input": label, "value": float(value)} for label, value in zip(labels, outputs[:, 0], strict=True)]
+    if kind == "second":
+        probabilities = of_two_classes(outputs)
     else:
-        check_classifier(model)
         probabilities = np.exp(log_probabilities(outputs, ends_in_softmax(model)))
+    classes = class_names(model, details)
     best = np.argsort(-probabilities, axis=1)[:, :5]
     return [
         {"input": label, "top5": [(classes[k], round(float(row[k]), 6)) for k in order]}
         for label, row, order in zip(labels, probabilities, best, strict=True)
     ]
+
+
+def kind_of_outputs(model, details):
+    """`"classes"`, `"second"` (the probability of the second of two classes alone) or `"number"`.
+
+    Raises:
+        ValueError: there are several outputs, which are not of classes.
+    """
+    if model.output_shape[1] != 1:
+        check_classifier(model)
+        return "classes"
+    sigmoid = getattr(model.layers[-1], "activation", None) is keras.activations.sigmoid
+    two_classes = details.get("task") != "regression" and len(details.get("class_names", ())) == 2
+    return "second" if sigmoid and two_classes else "number"
+
+
+def of_two_classes(outputs):
+    """Probabilities of both classes from those of the second."""
+    return np.concatenate([1 - outputs, outputs], axis=1)
+
+
+def class_names(model, details):
+    return details.get("class_names") or [str(number) for number in range(model.output_shape[1])]
 
 
 def check_predictable(model, details):
