@@ -62,3 +62,21 @@ def keras_state():
     import keras
 
     keras.utils.clear_session()
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For tests that compile much and run it a few times: JAX optimises little, here and in processes of theirs."""
+    import keras
+
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    name = "jax_disable_most_optimizations"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name.upper(), "1")
+        jax.config.update(name, True)
+        yield
+        jax.config.update(name, False)

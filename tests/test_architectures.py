@@ -15,6 +15,7 @@ from zoo.index import multiply_accumulates
 from zoo.index import per_class
 from zoo.index import trainable_parameters
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SNAPSHOTS = pathlib.Path(__file__).with_name("snapshots")
 REGENERATE = "python -m pytest tests/test_architectures.py --slow --update-snapshots"
 SETTINGS = (
@@ -67,19 +68,6 @@ SHALLOWEST_OF_EACH_KIND = shallowest_of_each_kind()
 
 def slow_unless(names, all_names):
     return [pytest.param(name, marks=[] if name in names else pytest.mark.slow) for name in all_names]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """JAX compiles for a few calls here: to optimise what it compiles would take longer than they do."""
-    if keras.backend.backend() != "jax":
-        yield
-        return
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("name", slow_unless(NOT_LARGEST | LARGE_OF_EACH_FAMILY, zoo.list_models()))

@@ -26,6 +26,7 @@ from training.queue import read_queue
 from zoo.pretrained import load_folder
 from zoo.pretrained import write_sums
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = Recipe(
     name="snn_mlp2.digits",

@@ -25,6 +25,8 @@ elif keras.backend.backend() == "jax":
 else:
     pytest.skip("units share functions on TensorFlow and JAX", allow_module_level=True)
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def step(network, forward, x, upstream):
     """Outputs, gradients, moving statistics and the functions that are called, of a step on TensorFlow."""
