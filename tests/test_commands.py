@@ -102,7 +102,7 @@ def test_info_of_an_architecture_gives_the_papers_figure(capsys):
     assert "244,500,992 at 10 (conv" in shown
 
 
-@pytest.mark.parametrize("name", [TABLE, "snn_mlp8.uci-letter", "snn_mlp2.uci-adult"])
+@pytest.mark.parametrize("name", [TABLE, "snn_mlp8.uci-letter", "mpelu_nopre_resnet29.cifar100"])
 def test_info_gives_the_command_that_made_the_model(name, capsys):
     """As the training wrote it into the folder, and as its card and results/models.csv have it."""
     assert zoo_command("info", name) == 0

@@ -159,4 +159,6 @@ PAPER = {
 }
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
-WEIGHTS = {}
+WEIGHTS = {
+    "mpelu_nopre_resnet29.cifar100": "04f74afcc6fc3520f61d4cd3764699300cd3c90d7fcfe4f5e12423ceb6b53d6f",
+}
