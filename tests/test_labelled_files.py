@@ -197,7 +197,7 @@ def test_what_is_no_labelled_data_of_the_model_is_told(wine, houses, pictures, t
         ((IMAGES, pictures, "class"), "--label is for a CSV"),
         ((model, csv_of(columns, prices), "colour"), "'colour' of .* is one of the model's inputs"),
         ((TABLE, csv_of(header, rows), header[0]), "is one of the model's inputs; give that of the truth by --label"),
-        ((IMAGES, tmp_path / "empty"), "has 0 images; expected 1 or more"),
+        ((IMAGES, tmp_path / "empty"), "has 0 images; expected one or more"),
         ((model, csv_of(columns, cell(prices, 2, 2, "dear"))), "line 4, column 'price': 'dear' is no finite number"),
         ((model, csv_of(columns[:2], [row[:2] for row in prices])), "has no column 'price' to compare with"),
     ):

@@ -125,10 +125,10 @@ def read_image_folders(folder, shape, known=None):
     if None in shape or shape[-1] not in (1, 3):
         raise ValueError(f"the model takes inputs of shape {shape}; expected images of one size, grey or RGB")
     found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    least = 2 if known is None else 1
+    least, words = (2, "two or more") if known is None else (1, "one or more")
     if len(found) < least:
         raise ValueError(
-            f"{folder} has {len(found)} class folders; expected {least} or more, each with the images of a class"
+            f"{folder} has {len(found)} class folders; expected {words}, each with the images of a class"
         )
     classes = tuple(path.name for path in found) if known is None else tuple(known)
     check_names([path.name for path in found], classes, f"class folder of {folder}:")
@@ -141,7 +141,7 @@ def read_image_folders(folder, shape, known=None):
         )
         if len(images) < least:
             why = ", so that one can be held out" if least > 1 else ""
-            raise ValueError(f"{path} has {len(images)} images; expected {least} or more{why}")
+            raise ValueError(f"{path} has {len(images)} images; expected {words}{why}")
         files += images
         labels += [classes.index(path.name)] * len(images)
     if left_out:
