@@ -73,8 +73,8 @@ def card_text(details):
         f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
         # Of the project's recipes; what led to options of one's own is not recorded.
         f"that time.{'' if 'command' in details else ' No choice was made on the test rows.'}\n",
-        *_added(results.get("added", ())),
         *_storage(details),
+        *_added(results.get("added", ())),
         "![training curves](curves.png)\n",
         "## Limits\n",
         _limits(data["name"]) + "\n",

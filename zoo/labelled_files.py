@@ -127,9 +127,7 @@ def read_image_folders(folder, shape, known=None):
     found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     least, words = (2, "two or more") if known is None else (1, "one or more")
     if len(found) < least:
-        raise ValueError(
-            f"{folder} has {len(found)} class folders; expected {words}, each with the images of a class"
-        )
+        raise ValueError(f"{folder} has {len(found)} class folders; expected {words}, each with the images of a class")
     classes = tuple(path.name for path in found) if known is None else tuple(known)
     check_names([path.name for path in found], classes, f"class folder of {folder}:")
     files, labels, left_out = [], [], collections.Counter()

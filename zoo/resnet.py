@@ -171,5 +171,5 @@ WEIGHTS = {
     "mpelu_resnet20.cifar100-modern": "319f6cd2c95c8a807ca3da83ba09cf171bd25e3099442c113bc4253d98408cf9",
     "mpelu_resnet20.cifar100-nodecay": "a9996640d5685f290a2a264d62fc3261a1a4fcc470b2f73793fef574b0ab76f0",
     "mpelu_resnet32.cifar100": "338fb412f518492359ded238df5dcad1f0a17fa6286c5982f02c6ce4364ef91a",
-    "relu_resnet20.cifar100": "daa20a0a26d893a47ca9ebee1e3a4ada017782a916700bcff514123fdbe0b0b2",
+    "relu_resnet20.cifar100": "9d04defa9de3568cca115bfa60a68e6d26043bb3c659d9d993bf92121265b85a",
 }
