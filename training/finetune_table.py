@@ -215,8 +215,7 @@ class _Fit:
             raise ValueError("the outputs are not finite: the training diverged; give a lower --learning-rate")
         if not self.classes:
             naive = number_metrics(np.full(len(truth), known.mean()), truth)["rmse"]
-            figures = {**number_metrics(outputs[:, 0], truth), "rmse_of_the_mean": naive}
-            return figures
+            return {**number_metrics(outputs[:, 0], truth), "rmse_of_the_mean": naive}
         guess = outputs.argmax(axis=1)
         recall = [float((guess[truth == label] == label).mean()) for label in range(len(self.classes))]
         figures = evaluate(model, Dataset("your data", x[:0], truth[:0], x, truth, self.classes, (), ""))

@@ -160,8 +160,9 @@ def _is_made(path, recipe, seeds, added):
     if not path.exists():
         return False
     facts = read_json(path)
-    known = added_seeds(facts)
+    stored, later = stored_seeds(facts), added_seeds(facts)
+    if not same_choice(facts, recipe, stored):
+        return False
     if added:
-        return set(seeds) <= set(known) and same_choice(facts, recipe, stored_seeds(facts))
-    first = [seed for seed in stored_seeds(facts) if seed not in known]
-    return same_choice(facts, recipe, stored_seeds(facts)) and list(seeds) in (first, stored_seeds(facts))
+        return set(seeds) <= set(later)
+    return list(seeds) in (stored, [seed for seed in stored if seed not in later])

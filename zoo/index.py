@@ -100,7 +100,7 @@ def model_entry(folder):
     details = json.loads((folder / "recipe.json").read_text())
     return {
         **{key: value for key, value in details["results"].items() if key != "top1_by_superclass"},  # the card has it
-        **{key: details[key] for key in ("command",) if key in details},  # where it takes more than the name
+        **({"command": details["command"]} if "command" in details else {}),  # where it takes more than the name
         "size_bytes": sum(path.stat().st_size for path in folder.iterdir()),
         "licence": "Apache-2.0",
         "sums": sha256(folder / SUMS),

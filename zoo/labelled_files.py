@@ -98,15 +98,15 @@ def _read_labelled_rows(path, label, kind, model, details, classes):
     if kind == "number":
         return x, np.array([numbers(path, line, row, header, [label])[0] for line, row in rows])
     number = {name: place for place, name in enumerate(classes)}
-    for line, row in rows:
-        text = row[place].strip()
+    texts = [row[place].strip() for _, row in rows]
+    for (line, _), text in zip(rows, texts, strict=True):
         if text not in number:
             what = f"the label {text!r}" if text else "no label"
             raise ValueError(
                 f"{path} line {line}, column {label!r} has {what}; expected one of the model's {len(classes)} classes: "
                 f"{some(classes)}"
             )
-    return x, np.array([number[row[place].strip()] for _, row in rows])
+    return x, np.array([number[text] for text in texts])
 
 
 def read_image_folders(folder, shape, known=None):
