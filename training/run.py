@@ -455,14 +455,35 @@ def npz_bytes(**arrays):
 
 
 def hardware():
-    """The processor in words, with the cores that this process may use."""
+    """The GPU of the backend, if there is one, and the processor in words, with the cores that this process may use."""
     try:
         lines = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout.splitlines()
         model = next(line.split(":")[1].strip() for line in lines if line.startswith("Model name"))
         cores = len(os.sched_getaffinity(0))
-        return f"{cores} core{'s' if cores > 1 else ''} of {model}"
+        processor = f"{cores} core{'s' if cores > 1 else ''} of {model}"
     except (AttributeError, OSError, StopIteration, subprocess.CalledProcessError):
-        return platform.processor() or platform.machine()
+        processor = platform.processor() or platform.machine()
+    gpu = gpu_name()
+    return f"{gpu}, {processor}" if gpu else processor
+
+
+def gpu_name():
+    """What the first GPU of the backend calls itself; `None` where models run on a processor."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return None if device.platform == "cpu" else device.device_kind
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    import tensorflow as tf
+
+    for device in tf.config.list_physical_devices("GPU"):
+        return tf.config.experimental.get_device_details(device).get("device_name", "GPU")
+    return None
 
 
 def bfloat16_is_slow(processors="/proc/cpuinfo"):
