@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shutil
 import time
+import types
 
 import keras
 import matplotlib.axes
@@ -20,7 +21,7 @@ from training import modern
 from training import plain_depth
 from training import robustness
 from training import speed
-from training.run import hardware
+from training.machine import hardware
 from zoo import datasets
 from zoo.pretrained import find_folder
 
@@ -187,6 +188,25 @@ def test_hardware_counts_the_cores_that_a_process_may_use(monkeypatch):
     for cores, words in (({1}, "1 core of "), ({0, 5, 7}, "3 cores of ")):
         monkeypatch.setattr(os, "sched_getaffinity", lambda process, cores=cores: cores)
         assert hardware().startswith(words)
+
+
+def test_hardware_names_the_gpu_of_the_backend(monkeypatch):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        device = types.SimpleNamespace(platform="gpu", device_kind="NVIDIA H100")
+        monkeypatch.setattr(jax, "devices", lambda: [device])
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    else:
+        import tensorflow as tf
+
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["/gpu:0"])
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: {"device_name": "NVIDIA H100"})
+    assert hardware().startswith("NVIDIA H100, ")
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ class StopAt(keras.callbacks.Callback):
 
 def test_it_learns_and_keeps_a_history(tmp_path):
     recipe = dataclasses.replace(TINY, epochs=20, learning_rate=0.1)
-    model, history, average, alpha_beta = loop.fit(recipe, *rows(400), 2, tmp_path)
+    model, history, average, alpha_beta, _ = loop.fit(recipe, *rows(400), 2, tmp_path)
     assert [row["epoch"] for row in history] == list(range(1, 21))
     assert history[-1]["accuracy"] > 0.9 > history[0]["accuracy"]
     assert history[-1]["learning_rate"] < 1e-6
@@ -263,6 +263,59 @@ def test_killed_runs_end_like_an_uninterrupted_one(tmp_path):
 @pytest.mark.slow
 def test_twenty_kills(tmp_path):
     killed_runs_end_alike(tmp_path, kills=20)
+
+
+def test_a_run_goes_on_with_another_backend_on_another_machine(tmp_path, capsys, whole, monkeypatch):
+    with pytest.raises(loop.Interrupted):
+        loop.fit(TINY, *rows(), 2, tmp_path, callbacks=[StopAt(8)])
+    run = json.loads((tmp_path / "run.json").read_text())
+    begun = {"backend": "mxnet", "versions": {"keras": "3.15", "mxnet": "1.9"}}
+    (tmp_path / "run.json").write_text(json.dumps({**run, **begun}))
+    capsys.readouterr()
+    monkeypatch.setattr(loop, "hardware", lambda: "another machine")
+    fitted = loop.fit(TINY, *rows(), 2, tmp_path)
+    printed = capsys.readouterr().out
+    assert f"was begun with {begun['versions']}; with {run['versions']} the weights may differ" in printed
+    assert "resumed at step 8 of 24" in printed
+    assert_same_run(whole, fitted)
+    assert fitted.machines == [*whole.machines, ["another machine", whole.machines[0][1]]]
+    assert loop.fit(TINY, *rows(), 2, tmp_path).machines == fitted.machines  # it has ended: nothing is added
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="jax.lax.scan")
+@pytest.mark.parametrize(
+    "recipe, data, classes", [(TINY, rows, 2), pytest.param(IMAGES, images, 10, marks=pytest.mark.slow)]
+)
+def test_steps_in_one_call_are_those_of_single_calls(tmp_path, monkeypatch, recipe, data, classes):
+    from training import scanned_jax
+
+    recipe = dataclasses.replace(recipe, dtype="float32", learning_rate=1e-3)
+    whole = loop.fit(recipe, *data(), classes, tmp_path / "whole")
+    with pytest.raises(loop.Interrupted):  # in the midst of the first epoch of 6 steps
+        loop.fit(recipe, *data(), classes, tmp_path / "scanned", callbacks=[StopAt(2)])
+    monkeypatch.setattr(scanned_jax, "is_useful", lambda: True)
+    calls = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: calls.append(batch))
+    with pytest.raises(loop.Interrupted):
+        loop.fit(recipe, *data(), classes, tmp_path / "scanned", callbacks=[count, StopAt(2)])
+    assert len(calls) == 1 and list((tmp_path / "scanned").glob("step-*006.json"))
+    scanned = loop.fit(recipe, *data(), classes, tmp_path / "scanned", callbacks=[count])
+    assert len(calls) == recipe.epochs
+    for one, other in zip(weights(whole), weights(scanned), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-5)
+    for one, other in zip(whole.history, scanned.history, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4) and one["epoch"] == other["epoch"]
+        assert one["learning_rate"] == pytest.approx(other["learning_rate"])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="jax.lax.scan")
+def test_a_loss_that_is_not_finite_is_found_within_one_call_too(tmp_path, monkeypatch):
+    from training import scanned_jax
+
+    monkeypatch.setattr(scanned_jax, "is_useful", lambda: True)
+    recipe = dataclasses.replace(TINY, learning_rate=1e30, warmup_epochs=0, momentum=0.0)
+    with pytest.raises(FloatingPointError, match="the loss was .* at step [1-9]"):
+        loop.fit(recipe, *rows(), 2, tmp_path)
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, whole, monkeypatch):

@@ -1,5 +1,6 @@
 """Kernels in float16 where that loses nothing, and folders that are rounded to it."""
 
+import io
 import json
 import pathlib
 import shutil
@@ -16,6 +17,8 @@ from training.__main__ import main
 from training.compact import compact
 from training.compact import round_kernels
 from training.publishing import check_publishable
+from training.run import logits_npz
+from training.run import npz_bytes
 from zoo.pretrained import BUNDLED
 from zoo.pretrained import SUMS
 from zoo.pretrained import load_folder
@@ -195,14 +198,29 @@ def test_figures_are_those_of_the_rounded_weights_and_the_ones_before_are_kept(f
     results = json.loads((folder / "recipe.json").read_text())["results"]
     after = zoo.evaluate(folder, "wine")["top1"]
     assert results["top1"] == results["top1_by_seed"][0] == after < before == results["top1_in_float32"]
-    logits = zoo.load_model(folder, classifier_activation=None, compile=False)
-    wanted = logits.predict(zoo.load_dataset("wine").x_test, verbose=0)
+    wanted = zoo.load_model(folder, compile=False).predict(zoo.load_dataset("wine").x_test, verbose=0)
     with np.load(folder / "test_logits.npz") as stored:
-        np.testing.assert_allclose(stored["logits"], wanted, atol=1e-3)
+        np.testing.assert_allclose(np.exp(stored["logits"].astype("float32")), wanted, atol=1e-3)
     with np.load(BUNDLED / SMALL / "test_logits.npz") as old:
-        assert np.abs(old["logits"] - wanted).max() > 0.1
+        assert np.abs(np.exp(old["logits"].astype("float32")) - wanted).max() > 0.1
     assert f"top-1 was {100 * before:.2f} % before" in (folder / "README.md").read_text()
     assert (folder / "notes.txt").read_text() == "kept"
+
+
+def test_stored_logits_give_the_probabilities_in_a_third_of_the_room():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, (200, 100)).astype("float32")
+    logits[0] = [50] + 99 * [-1e4]  # of which the exponential is 0 in float64
+    with np.load(io.BytesIO(logits_npz(logits))) as file:
+        stored = file["logits"]
+    assert stored.dtype == "float16" and np.isfinite(stored).all()
+    exact = np.exp(logits.astype("float64") - logits.max(axis=1, keepdims=True))
+    exact /= exact.sum(axis=1, keepdims=True)
+    found = np.exp(stored.astype("float64"))
+    np.testing.assert_allclose(found, exact, rtol=5e-3, atol=1e-4)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=2e-3)
+    np.testing.assert_array_equal(found.argmax(axis=1), exact.argmax(axis=1))
+    assert len(logits_npz(logits)) < 0.4 * len(npz_bytes(logits=logits.astype("float16")))
 
 
 def test_values_beyond_float16_are_refused():

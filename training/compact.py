@@ -9,7 +9,7 @@ from training.card import card_text
 from training.card import is_of_a_recipe
 from training.card import safetensors_bytes
 from training.run import by_superclass
-from training.run import npz_bytes
+from training.run import logits_npz
 from zoo.datasets import load_dataset
 from zoo.details import read_details
 from zoo.evaluation import check_same_data
@@ -76,7 +76,7 @@ def compact(folder, data_dir=None):
     results["top1_by_seed"][0] = figures["top1"]  # the first seed is the published one
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name not in MADE}
     files["model.safetensors"] = safetensors_bytes(model)
-    files["test_logits.npz"] = npz_bytes(logits=logits.astype("float16"))
+    files["test_logits.npz"] = logits_npz(logits)
     save_model(model, folder, details, card_text(details), files, overwrite=True)
     return sha256(folder / SUMS)
 

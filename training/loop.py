@@ -18,6 +18,8 @@ import numpy as np
 
 from training import checkpoints
 from training import unit_functions
+from training.machine import hardware
+from training.machine import versions
 from training.optimizer import CoupledSGD
 from training.recipes import decisive
 from training.training_model import TrainingModel
@@ -45,13 +47,15 @@ class Fitted(typing.NamedTuple):
 
     `average` lists the values of `model.weights`; `None` if the recipe has no
     average. `alpha_beta` holds the mean alpha and beta of every MPELU layer
-    after every epoch, (epochs, layers, 2).
+    after every epoch, (epochs, layers, 2). `machines` lists the hardware
+    and the backend of the run in order, more than one pair where it moved.
     """
 
     model: keras.Model
     history: list
     average: list | None
     alpha_beta: np.ndarray
+    machines: list
 
 
 def build(recipe, num_classes, **arguments):
@@ -153,7 +157,7 @@ def fit(
         plain.set_weights(model.network.get_weights())
         rows = functools.partial(row_batches, recipe, len(x), seed, steps, recipe.epochs * steps)
         average = _average(model, folder, functools.partial(_on_devices, rows, recipe.batch_size))
-        return Fitted(plain, keeper.history, average, np.array(keeper.alpha_beta))
+        return Fitted(plain, keeper.history, average, np.array(keeper.alpha_beta), keeper.machines)
 
 
 def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
@@ -196,12 +200,15 @@ def _faster(network, recipe):
         network, optimizer = fast_tensorflow.accelerate(network, not deep), fast_tensorflow.FusedCoupledSGD
         if deep and not mirrored_tensorflow.is_distributed() and (pieces := _pieces(network)):
             model = functools.partial(TrainingModel, training_pass=forward_by_units(pieces))
-    elif backend == "jax" and deep and not recipe.average and keras.distribution.distribution() is None:
+    elif backend == "jax" and keras.distribution.distribution() is None:
+        from training import scanned_jax
         from training import unit_functions_jax
 
-        if pieces := _pieces(network, unit_functions_jax.TOGETHER):
+        if deep and not recipe.average and (pieces := _pieces(network, unit_functions_jax.TOGETHER)):
             optimizer = unit_functions_jax.UnitwiseCoupledSGD
             model = functools.partial(unit_functions_jax.UnitwiseTrainingModel, pieces=pieces)
+        elif scanned_jax.is_useful():
+            model = scanned_jax.ScannedTrainingModel
     return network, optimizer, model
 
 
@@ -214,9 +221,11 @@ def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
     """Calls `fit` for what is left: first for the rest of a begun epoch, then for the whole ones."""
     while keeper.step < recipe.epochs * steps and not keeper.stop:
         epoch, done = divmod(keeper.step, steps)
+        together = keeper.together = model.steps_in_call(steps - done)
+        rows = functools.partial(row_batches, recipe, count, seed, steps, keeper.step, together)
         model.fit(
-            _on_devices(functools.partial(row_batches, recipe, count, seed, steps, keeper.step), recipe.batch_size),
-            steps_per_epoch=steps - done,
+            _on_devices(rows, recipe.batch_size),
+            steps_per_epoch=(steps - done) // together,
             initial_epoch=epoch,
             epochs=epoch + 1 if done else recipe.epochs,
             callbacks=[keeper, *callbacks],
@@ -262,13 +271,17 @@ def learning_rate_schedule(recipe, steps):
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [rate, *(later for _, later in recipe.rates)])
 
 
-def row_batches(recipe, count, seed, steps, first_step=0):
-    """Endless batches of row numbers. They depend on seed, epoch and step only, so a run resumes anywhere."""
+def row_batches(recipe, count, seed, steps, first_step=0, together=1):
+    """Endless batches of row numbers. They depend on seed, epoch and step only, so a run resumes anywhere.
+
+    `together`, a divisor of the steps of an epoch and of those left of the first one, gives (together, batch).
+    """
     epoch, step = divmod(first_step, steps)
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(count).astype("int32")
-        for first in range(step * recipe.batch_size, steps * recipe.batch_size, recipe.batch_size):
-            yield (order[first : first + recipe.batch_size],)
+        batches = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
+        for first in range(step, steps, together):
+            yield (batches[first] if together == 1 else batches[first : first + together],)
         epoch, step = epoch + 1, 0
 
 
@@ -284,9 +297,14 @@ class Keeper(keras.callbacks.Callback):
         self.recipe, self.folder, self.steps, self.quiet = recipe, folder, steps, quiet
         self.training_model = model
         self.step = done
+        self.together = 1  # steps between `on_train_batch_begin` and the next
         self.saved_step = done if kept else None
         self.history = kept.get("history", [])
         self.alpha_beta = kept.get("alpha_beta", [])
+        self.machines = kept.get("machines", [])
+        here = [hardware(), versions()["backend"]]
+        if here not in self.machines and (done < recipe.epochs * steps or not self.machines):
+            self.machines.append(here)
         self.seconds_before = kept.get("seconds", 0.0)  # spent in the epoch that was interrupted
         self.metrics = kept.get("metrics") if done % steps else None
         self.deadline = deadline
@@ -295,6 +313,7 @@ class Keeper(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started, self.steps_before = time.monotonic(), self.step % self.steps
+        self.checked_step = self.step
         if self.metrics is not None:  # the sums of the begun epoch, which `fit` has just reset
             for variable, value in zip(self.model.metrics_variables, self.metrics, strict=True):
                 variable.assign(value)
@@ -302,9 +321,11 @@ class Keeper(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         now = time.monotonic()
-        if not self.stop and self.step % self.steps and (self.step % CHECK_STEPS == 0 or now > self.checked + 2):
+        due = self.step - self.checked_step >= CHECK_STEPS or now > self.checked + 2
+        if not self.stop and self.step % self.steps and due:
             self._check()
             now = self.checked = time.monotonic()
+            self.checked_step = self.step
         if now > self.deadline:
             self.stop = True
         if self.stop or self.failed:
@@ -312,7 +333,7 @@ class Keeper(keras.callbacks.Callback):
         elif now - self.saved >= CHECKPOINT_SECONDS:
             self.model  # noqa: B018  on JAX, reading it brings the variables up to date
             self.save()
-        self.step += 1
+        self.step += self.together
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.monotonic() - self.started
@@ -377,6 +398,7 @@ class Keeper(keras.callbacks.Callback):
         facts = {
             "history": self.history,
             "alpha_beta": self.alpha_beta,
+            "machines": self.machines,
             "seconds": self.seconds_before + (time.monotonic() - self.started if begun else 0.0),
         }
         if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
@@ -593,13 +615,13 @@ def _check_same_run(path, run):
         unknown = {key: run[key] for key in ("deterministic", "versions")}  # to older runs
         stored = unknown | checkpoints.read_json(path)
         stored["recipe"] = decisive(stored["recipe"])
-        if stored["versions"] != run["versions"]:
+        if stored["versions"] != run["versions"]:  # also of another backend, whose checkpoints are the same
             print(
                 f"{path.parent} was begun with {stored['versions']}; with {run['versions']} the weights may differ "
                 "from those of a run without a stop",
                 flush=True,
             )
-            stored["versions"] = run["versions"]
+            stored.update(versions=run["versions"], backend=run.get("backend"))
         if stored != run:
             different = sorted(key for key in run.keys() | stored.keys() if run.get(key) != stored.get(key))
             raise ValueError(

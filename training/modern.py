@@ -5,10 +5,10 @@ import functools
 import pathlib
 
 from training import checkpoints
+from training.machine import hardware
 from training.recipes import MODERN
 from training.recipes import get_recipe
 from training.recipes import with_parts
-from training.run import hardware
 from training.run import train
 
 BASE = "mpelu_resnet20.cifar100-nodecay"

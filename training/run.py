@@ -6,12 +6,9 @@ import importlib.util
 import io
 import json
 import math
-import os
 import pathlib
-import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +23,8 @@ from training.card import history_csv
 from training.card import own_card
 from training.card import safetensors_bytes
 from training.curves import curves_png
+from training.machine import bfloat16_is_slow
+from training.machine import versions
 from training.own_data import check_writable
 from training.own_data import hold_out
 from training.own_data import own_dataset
@@ -48,6 +47,7 @@ from zoo.registry import BUNDLED
 from zoo.registry import train_command
 
 PACKAGING = ("huggingface_hub", "matplotlib", "safetensors")  # for the card, the picture, model.safetensors
+UNLIKELY = 1e-4  # of the stored test logits
 SPLIT_SEED = 0  # of the validation split: the same for all recipes, or they could not be compared
 
 
@@ -223,6 +223,8 @@ def train(
     if missing:
         return home
     minutes_taken = round(sum(row["seconds"] for run in runs for row in run[0].history) / 60, 1)
+    machines = [machine for run in runs for machine in run[0].machines]
+    hardware, backend = (", then ".join(dict.fromkeys(names)) for names in zip(*machines, strict=True))
     if add_to is not None:
         further_seeds.check_addable(add_to, recipe, seeds, dataset)  # another process may have added to it meanwhile
         return further_seeds.add(
@@ -230,11 +232,11 @@ def train(
             seeds=list(seeds),
             top1_by_seed=[run[2]["top1"] for run in runs],
             minutes=minutes_taken,
-            hardware=hardware(),
-            versions=versions(),
+            hardware=hardware,
+            versions={**versions(), "backend": backend},
             command=command_of(named, recipe, seeds, devices).get("command", train_command(named.name)),
         )
-    (model, history, _, alpha_beta), logits, figures = runs[0]
+    (model, history, _, alpha_beta, _), logits, figures = runs[0]
 
     published = loop.build(recipe, len(dataset.class_names), **arguments)
     published.set_weights(model.get_weights())
@@ -248,7 +250,7 @@ def train(
         "macs": multiply_accumulates(published),
         "epochs": recipe.epochs,
         "minutes": minutes_taken,
-        "hardware": hardware(),
+        "hardware": hardware,
         **(_cross_validation(recipe, dataset) if dataset.name in BUNDLED_DATASETS else {}),
     }
     details = {
@@ -264,7 +266,7 @@ def train(
         "class_names": list(dataset.class_names),
         "feature_names": list(dataset.feature_names),
         "results": results,
-        "versions": versions(),
+        "versions": {**versions(), "backend": backend},
         **(command_of(named, recipe, seeds, devices) if data is None else {}),
     }
     weights = save_model(
@@ -276,7 +278,7 @@ def train(
             "history.csv": history_csv(history),
             "curves.png": curves_png(history, f"{recipe.name}, seed {seeds[0]}", alpha_beta),
             "model.safetensors": safetensors_bytes(published),
-            "test_logits.npz": npz_bytes(logits=logits.astype("float16")),
+            "test_logits.npz": logits_npz(logits),
         },
         overwrite=True,
     )
@@ -448,63 +450,24 @@ def _cross_validation(recipe, dataset):
     return {"cross_validation": cross_validate(recipe, dataset)}
 
 
+def logits_npz(logits):
+    """What a folder keeps of the test rows: logarithms of probabilities (which are logits too), in float16.
+
+    The classes of a row below `UNLIKELY` share their sum equally. So a file of 100 classes takes a third, the first
+    class of a row stays, and no probability moves by more than `UNLIKELY` and float16's rounding.
+    """
+    logarithms = log_probabilities(logits, are_probabilities=False)
+    unlikely = logarithms < math.log(UNLIKELY)
+    shared = np.exp(logarithms).sum(axis=1, where=unlikely) / np.maximum(unlikely.sum(axis=1), 1)
+    with np.errstate(divide="ignore"):  # where no class is unlikely, or all of them are 0
+        shared = np.maximum(np.log(shared), np.finfo("float16").min)
+    return npz_bytes(logits=np.where(unlikely, shared[:, None], logarithms).astype("float16"))
+
+
 def npz_bytes(**arrays):
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
-
-
-def hardware():
-    """The GPU of the backend, if there is one, and the processor in words, with the cores that this process may use."""
-    try:
-        lines = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout.splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("Model name"))
-        cores = len(os.sched_getaffinity(0))
-        processor = f"{cores} core{'s' if cores > 1 else ''} of {model}"
-    except (AttributeError, OSError, StopIteration, subprocess.CalledProcessError):
-        processor = platform.processor() or platform.machine()
-    gpu = gpu_name()
-    return f"{gpu}, {processor}" if gpu else processor
-
-
-def gpu_name():
-    """What the first GPU of the backend calls itself; `None` where models run on a processor."""
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        device = jax.devices()[0]
-        return None if device.platform == "cpu" else device.device_kind
-    if backend == "torch":
-        import torch
-
-        return torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    import tensorflow as tf
-
-    for device in tf.config.list_physical_devices("GPU"):
-        return tf.config.experimental.get_device_details(device).get("device_name", "GPU")
-    return None
-
-
-def bfloat16_is_slow(processors="/proc/cpuinfo"):
-    """Whether models run on a processor without instructions for bfloat16; False where Linux's file is not there."""
-    try:
-        known = pathlib.Path(processors).read_text().split()
-    except OSError:
-        return False
-    return not {"avx512_bf16", "amx_bf16", "bf16"} & set(known) and "cpu" in str(keras.ops.zeros(()).device).lower()
-
-
-def versions():
-    backend = keras.backend.backend()
-    split = {"scikit-learn": sys.modules["sklearn"].__version__} if "sklearn" in sys.modules else {}
-    return {
-        **split,
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "backend": f"{backend} {__import__(backend).__version__}",
-        "numpy": np.__version__,
-    }
 
 
 def describe(weights):

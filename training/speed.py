@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_mpelu import MPELU
 from keras_mpelu.layers import plain_mpelu
-from training.run import hardware
+from training.machine import hardware
 from zoo.registry import model_info
 
 TURNS = 15

@@ -15,9 +15,9 @@ from training.card import card_text
 from training.card import history_csv
 from training.card import safetensors_bytes
 from training.curves import curves_png
-from training.run import hardware
+from training.machine import hardware
+from training.machine import versions
 from training.run import npz_bytes
-from training.run import versions
 from training.stacked import Trained
 from zoo import uci
 from zoo.datasets import load_dataset

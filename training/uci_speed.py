@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from training import uci
-from training.run import hardware
+from training.machine import hardware
 from training.stacked import Program
 from training.stacked import Stack
 

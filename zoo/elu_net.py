@@ -219,4 +219,6 @@ PAPER = {
 }
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
-WEIGHTS = {}
+WEIGHTS = {
+    "elu_net11.cifar100": "1796401334f9eecd995c01fa8a5e5910bfd0805951fc50d6d2b69e1e28940877",
+}

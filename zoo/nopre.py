@@ -160,5 +160,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_nopre_resnet29.cifar100": "04f74afcc6fc3520f61d4cd3764699300cd3c90d7fcfe4f5e12423ceb6b53d6f",
+    "mpelu_nopre_resnet29.cifar100": "fa584f16cacd508fd5a6eded20037fe37b7d8a46dc4b491f29003c98b9618bab",
 }

@@ -166,10 +166,10 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "elu_resnet20.cifar100": "70fb616c25f97094adc3543077fb136b239422126dff271fbead50a3d5cd8244",
-    "mpelu_resnet20.cifar100": "2394b9b98be519deed6213212920f2c44771c281e0e03f6f88a26d8f6b305785",
-    "mpelu_resnet20.cifar100-modern": "319f6cd2c95c8a807ca3da83ba09cf171bd25e3099442c113bc4253d98408cf9",
-    "mpelu_resnet20.cifar100-nodecay": "a9996640d5685f290a2a264d62fc3261a1a4fcc470b2f73793fef574b0ab76f0",
-    "mpelu_resnet32.cifar100": "338fb412f518492359ded238df5dcad1f0a17fa6286c5982f02c6ce4364ef91a",
-    "relu_resnet20.cifar100": "9d04defa9de3568cca115bfa60a68e6d26043bb3c659d9d993bf92121265b85a",
+    "elu_resnet20.cifar100": "8e70240f15164dfb61a046166c22540736c20e94c3145e9e88d92ada1ce8dffa",
+    "mpelu_resnet20.cifar100": "b88b0ae5a166a789208d3e716a4e8d1ba071fc70545ea59ffd959eeab4978535",
+    "mpelu_resnet20.cifar100-modern": "7abcf7e06fb94c292eeccc77ca73ad7c7b0772a8c021c73de7e69a5b0f80a9dd",
+    "mpelu_resnet20.cifar100-nodecay": "a7e66d4eb9730d40776acd91a2d0e1ec958c28cbefdde5c859908f0da021c1b8",
+    "mpelu_resnet32.cifar100": "a390460a741ca66edba3c7bf12ef20b9b42d3fb3156bdf3f3269cf79600ec183",
+    "relu_resnet20.cifar100": "105a195831dcc3ebd474f595760accd26c64703103855926a7a3e49b322f5503",
 }
