@@ -199,7 +199,8 @@ def test_hardware_names_the_gpu_of_the_backend(monkeypatch):
     elif keras.backend.backend() == "torch":
         import torch
 
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        scalar = types.SimpleNamespace(device=torch.device("cuda"))
+        monkeypatch.setattr(keras.ops, "zeros", lambda shape: scalar)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
     else:
         import tensorflow as tf

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -12,8 +13,10 @@ from PIL import Image
 import training.__main__
 import zoo
 import zoo.__main__
+from zoo import tables
 from zoo.labelled_files import evaluate_files
 from zoo.prediction import predict_files
+from zoo.pretrained import write_sums
 
 IMAGES, TABLE = "mpelu_resnet20.cifar100", "snn_mlp2.wine"
 TWO_CLASSES = "snn_mlp4.breast_cancer"  # malignant, benign: not by the alphabet
@@ -136,6 +139,13 @@ def test_a_model_of_numbers_gives_the_figures_of_scikit_learn(houses, tmp_path, 
     assert f"R2 {figures['r2']:.3f}" in capsys.readouterr().out
     renamed = write(tmp_path / "renamed.csv", ["size", "colour", "paid"], rows)
     assert evaluate_files(model, renamed, "paid") == figures
+    ignoring = shutil.copytree(model, tmp_path / "ignoring")  # a model whose own table had a column of one value
+    details = json.loads((ignoring / "recipe.json").read_text())
+    details["table"]["columns"].append(tables.Column("year", "ignored", reason="constant")._asdict())
+    (ignoring / "recipe.json").write_text(json.dumps(details))
+    write_sums(ignoring)
+    moved = write(tmp_path / "moved.csv", [*header[:2], "year"], rows)
+    assert evaluate_files(ignoring, moved, "year") == figures
     same = write(tmp_path / "same.csv", header, [[*row[:2], "1000"] for row in rows[:3]])
     assert "r2" not in evaluate_files(model, same)
     assert evaluate(model, "--data", same) == 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import pathlib
@@ -23,6 +24,7 @@ from training import queue
 from training.__main__ import main as training_command
 from training.curves import curves_png
 from training.queue import read_queue
+from training.run import Clock
 from zoo.pretrained import load_folder
 from zoo.pretrained import write_sums
 
@@ -90,7 +92,7 @@ class StopAt(keras.callbacks.Callback):
 
 def test_it_learns_and_keeps_a_history(tmp_path):
     recipe = dataclasses.replace(TINY, epochs=20, learning_rate=0.1)
-    model, history, average, alpha_beta, _ = loop.fit(recipe, *rows(400), 2, tmp_path)
+    model, history, average, alpha_beta, *_ = loop.fit(recipe, *rows(400), 2, tmp_path)
     assert [row["epoch"] for row in history] == list(range(1, 21))
     assert history[-1]["accuracy"] > 0.9 > history[0]["accuracy"]
     assert history[-1]["learning_rate"] < 1e-6
@@ -282,40 +284,109 @@ def test_a_run_goes_on_with_another_backend_on_another_machine(tmp_path, capsys,
     assert loop.fit(TINY, *rows(), 2, tmp_path).machines == fitted.machines  # it has ended: nothing is added
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="jax.lax.scan")
+OTHER = """
+import dataclasses, sys
+sys.path.insert(0, {tests!r})
+from test_loop import *
+with contextlib.suppress(loop.Interrupted):
+    loop.fit({recipe}, *{data}(), {classes}, {folder!r}, callbacks=[StopAt(8)])
+np.savez({folder!r} + "/whole.npz", *weights(loop.fit({recipe}, *{data}(), {classes}, {folder!r} + "/whole")))
+"""
+PLAIN = dataclasses.replace(TINY, overrides={**TINY.overrides, "dropout": 0.0})  # draws no random numbers in training
+PLAIN_IMAGES = dataclasses.replace(
+    IMAGES, augmentation="none", erase=0, mixup=0, cutmix=0, dtype="float32", learning_rate=1e-3, overrides={"depth": 8}
+)
+
+
+@pytest.mark.parametrize(
+    "recipe, data, classes",
+    [("PLAIN", "rows", 2), pytest.param("PLAIN_IMAGES", "images", 10, marks=pytest.mark.slow)],
+)
+def test_a_checkpoint_of_another_backend_is_gone_on_with(tmp_path, recipe, data, classes):
+    here = keras.backend.backend()
+    others = [name for name in ("jax", "tensorflow", "torch") if name != here and importlib.util.find_spec(name)]
+    if not others:
+        pytest.skip("no other backend is installed")
+    program = OTHER.format(tests=str(ROOT / "tests"), recipe=recipe, data=data, classes=classes, folder=str(tmp_path))
+    environment = {**os.environ, "KERAS_BACKEND": others[0]}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, cwd=ROOT)
+    assert loop.checkpoints.load_newest(tmp_path)[0] == 8
+    fitted = loop.fit(globals()[recipe], *globals()[data](), classes, tmp_path)
+    with np.load(tmp_path / "whole.npz") as whole:
+        for one, other in zip(whole.values(), weights(fitted), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    assert [name.split()[0] for _, name in fitted.machines] == [others[0], here]
+
+
+@contextlib.contextmanager
+def steps_joined(monkeypatch, most):
+    from training import scanned_jax
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scanned_jax, "is_useful", lambda: True)
+        patch.setattr(scanned_jax, "MOST", most)
+        yield
+
+
+only_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="jax.lax.scan")
+
+
+@only_jax
+@pytest.mark.parametrize("most, calls_of_epoch", [(50, 1), (4, 2)])  # of 6 steps: 6; 4 and 2
 @pytest.mark.parametrize(
     "recipe, data, classes", [(TINY, rows, 2), pytest.param(IMAGES, images, 10, marks=pytest.mark.slow)]
 )
-def test_steps_in_one_call_are_those_of_single_calls(tmp_path, monkeypatch, recipe, data, classes):
-    from training import scanned_jax
-
+def test_steps_in_one_call_are_those_of_single_calls(
+    tmp_path, monkeypatch, recipe, data, classes, most, calls_of_epoch
+):
     recipe = dataclasses.replace(recipe, dtype="float32", learning_rate=1e-3)
     whole = loop.fit(recipe, *data(), classes, tmp_path / "whole")
     with pytest.raises(loop.Interrupted):  # in the midst of the first epoch of 6 steps
-        loop.fit(recipe, *data(), classes, tmp_path / "scanned", callbacks=[StopAt(2)])
-    monkeypatch.setattr(scanned_jax, "is_useful", lambda: True)
+        loop.fit(recipe, *data(), classes, tmp_path / "joined", callbacks=[StopAt(2)])
     calls = []
     count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: calls.append(batch))
-    with pytest.raises(loop.Interrupted):
-        loop.fit(recipe, *data(), classes, tmp_path / "scanned", callbacks=[count, StopAt(2)])
-    assert len(calls) == 1 and list((tmp_path / "scanned").glob("step-*006.json"))
-    scanned = loop.fit(recipe, *data(), classes, tmp_path / "scanned", callbacks=[count])
-    assert len(calls) == recipe.epochs
-    for one, other in zip(weights(whole), weights(scanned), strict=True):
+    with steps_joined(monkeypatch, most):
+        with pytest.raises(loop.Interrupted):
+            loop.fit(recipe, *data(), classes, tmp_path / "joined", callbacks=[count, StopAt(2)])
+        assert len(calls) == calls_of_epoch
+        assert loop.checkpoints.load_newest(tmp_path / "joined")[0] == 6
+        with pytest.raises(loop.Interrupted):  # after the second call: whole epochs, or the first two thirds of one
+            loop.fit(recipe, *data(), classes, tmp_path / "joined", callbacks=[StopAt(2 if most == 50 else 3)])
+        joined = loop.fit(recipe, *data(), classes, tmp_path / "joined", callbacks=[count])
+    for one, other in zip(weights(whole), weights(joined), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-5)
-    for one, other in zip(whole.history, scanned.history, strict=True):
+    for one, other in zip(whole.history, joined.history, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4) and one["epoch"] == other["epoch"]
         assert one["learning_rate"] == pytest.approx(other["learning_rate"])
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="jax.lax.scan")
-def test_a_loss_that_is_not_finite_is_found_within_one_call_too(tmp_path, monkeypatch):
-    from training import scanned_jax
+@only_jax
+def test_steps_are_joined_in_bfloat16_and_timed_one_by_one(tmp_path, monkeypatch):
+    recipe = dataclasses.replace(TINY, dtype="mixed_bfloat16", epochs=10)
+    with steps_joined(monkeypatch, 50):
+        history = loop.fit(recipe, *rows(), 2, tmp_path / "run").history
+        assert history[-1]["loss"] < history[0]["loss"]
+        clock, calls = Clock(), []
+        watch = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: calls.append(time.monotonic()))
+        with pytest.raises(loop.Interrupted):
+            recipe = dataclasses.replace(TINY, epochs=80)
+            loop.fit(recipe, *rows(), 2, tmp_path / "timed", quiet=True, callbacks=[clock, watch])
+    seconds = calls[Clock.WARM + Clock.TIMED] - calls[Clock.WARM]
+    assert clock.seconds_per_step == pytest.approx(seconds / (6 * Clock.TIMED), rel=0.2)
 
-    monkeypatch.setattr(scanned_jax, "is_useful", lambda: True)
-    recipe = dataclasses.replace(TINY, learning_rate=1e30, warmup_epochs=0, momentum=0.0)
-    with pytest.raises(FloatingPointError, match="the loss was .* at step [1-9]"):
-        loop.fit(recipe, *rows(), 2, tmp_path)
+
+@only_jax
+@pytest.mark.parametrize("steps, together", [(390, 39), (500, 50), (781, 11), (89, 50), (6, 6), (1, 1)])
+def test_an_epoch_is_cut_into_equal_calls_where_it_has_divisors(steps, together):
+    from training.scanned_jax import ScannedTrainingModel
+
+    assert ScannedTrainingModel.steps_in_call(None, steps) == together
+    recipe, half = dataclasses.replace(TINY, batch_size=1), steps // 2  # gone on with in the midst of an epoch
+    calls = loop.row_batches(recipe, steps, 0, steps, half, together)
+    found = [next(calls)[0].reshape(-1) for _ in range(-(-steps // together) - half // together)]
+    single = loop.row_batches(recipe, steps, 0, steps, half)
+    np.testing.assert_array_equal(np.concatenate(found), [next(single)[0][0] for _ in range(steps - half)])
+    assert {*map(len, found[1:-1])} <= {together}
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, whole, monkeypatch):
@@ -468,7 +539,7 @@ def test_the_averaged_weights_have_batch_norm_statistics_of_their_own(tmp_path):
     """Those of the last weights are wrong for them: the first batch norm's follow from the data and its convolution."""
     x, y = images()
     recipe = dataclasses.replace(IMAGES, augmentation="none", erase=0, mixup=0, cutmix=0, dtype="float32", epochs=18)
-    model, _, average, _ = loop.fit(recipe, x, y, 10, tmp_path)
+    model, _, average, *_ = loop.fit(recipe, x, y, 10, tmp_path)
     last = model.get_weights()
     paths = [weight.path for weight in model.weights]
     assert not np.allclose(average[paths.index("stem_bn/moving_mean")], last[paths.index("stem_bn/moving_mean")])
@@ -536,7 +607,8 @@ def test_more_devices_than_there_are_is_refused(tmp_path):
         loop.fit(TINY, *rows(), 2, tmp_path, devices=99)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_layer(tmp_path):
+@pytest.mark.parametrize("joined", [False, pytest.param(True, marks=only_jax)])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_layer(tmp_path, monkeypatch, joined):
     x, y = rows(800)
     x[77] = 3e38  # its sum overflows in some units of the first layer
     recipe = dataclasses.replace(TINY, epochs=2)
@@ -545,7 +617,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_layer(tmp_pa
     )
     step = int(np.flatnonzero(order == 77)[0]) // 16 + 1
     message = rf"loss was (nan|inf) at step {step}, first in the output of layer hidden1"
-    with pytest.raises(FloatingPointError, match=message) as caught:
+    with contextlib.ExitStack() as held:
+        if joined:
+            monkeypatch.setattr(loop, "CHECK_STEPS", 10)
+            held.enter_context(steps_joined(monkeypatch, 10))
+        caught = held.enter_context(pytest.raises(FloatingPointError, match=message))
         loop.fit(recipe, x, y, 2, tmp_path)
     assert "lower the learning rate" in str(caught.value)
     kept = loop.checkpoints.load_newest(tmp_path)
@@ -709,6 +785,7 @@ def test_a_run_has_ended_where_epochs_seeds_and_recipe_are_the_stored_ones(tmp_p
 # The command where only the modules of its first argument are found of those that others bring; it stops at a step.
 BARE = """
 import dataclasses
+import importlib.util
 import importlib.machinery as machinery
 import sys
 

@@ -32,7 +32,8 @@ from zoo.registry import create_model
 # not resumed.
 ENGINE = 4
 CHECKPOINT_SECONDS = 30
-CHECK_STEPS = 50  # after so many, or two seconds, the host waits for the device: to see a NaN, and to keep time
+# After so many, or two seconds, the host waits for the device (between calls): to see a NaN, and to keep time.
+CHECK_STEPS = 50
 LINE_SECONDS = 60  # within an epoch
 FORGOTTEN = 1e-4  # of the statistics that are replaced, this is left
 DEEP_UNITS = 100  # from so many, units that are alike share a function on TensorFlow and JAX
@@ -81,7 +82,8 @@ def fit(
     Interrupted at any step (Ctrl-C, SIGTERM, a kill, `stop_after`) and called
     again, it ends with the weights of an uninterrupted run, bit for bit on a
     CPU; a kill costs the steps since the last checkpoint, at most
-    `CHECKPOINT_SECONDS`.
+    `CHECKPOINT_SECONDS`. On an accelerator JAX makes some steps in one call
+    (`scanned_jax`), and stops and checkpoints are between two calls.
 
     Args:
         recipe: A `Recipe`.
@@ -96,7 +98,7 @@ def fit(
         quiet: Whether to leave out the lines of progress.
         devices: Devices to spread each batch over; see `distribution`. An
             equal part for each.
-        callbacks: Further Keras callbacks.
+        callbacks: Further Keras callbacks; a "batch" is a call.
 
     Returns:
         A `Fitted`.
@@ -221,11 +223,11 @@ def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
     """Calls `fit` for what is left: first for the rest of a begun epoch, then for the whole ones."""
     while keeper.step < recipe.epochs * steps and not keeper.stop:
         epoch, done = divmod(keeper.step, steps)
-        together = keeper.together = model.steps_in_call(steps - done)
+        together = keeper.together = model.steps_in_call(steps)
         rows = functools.partial(row_batches, recipe, count, seed, steps, keeper.step, together)
         model.fit(
             _on_devices(rows, recipe.batch_size),
-            steps_per_epoch=(steps - done) // together,
+            steps_per_epoch=math.ceil(steps / together) - done // together,
             initial_epoch=epoch,
             epochs=epoch + 1 if done else recipe.epochs,
             callbacks=[keeper, *callbacks],
@@ -274,14 +276,17 @@ def learning_rate_schedule(recipe, steps):
 def row_batches(recipe, count, seed, steps, first_step=0, together=1):
     """Endless batches of row numbers. They depend on seed, epoch and step only, so a run resumes anywhere.
 
-    `together`, a divisor of the steps of an epoch and of those left of the first one, gives (together, batch).
+    With `together` several are one, (steps, batch): that many or, at the end of an epoch and where a run resumes
+    between two, fewer.
     """
     epoch, step = divmod(first_step, steps)
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(count).astype("int32")
         batches = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
-        for first in range(step, steps, together):
-            yield (batches[first] if together == 1 else batches[first : first + together],)
+        while step < steps:
+            after = min(step - step % together + together, steps)
+            yield (batches[step] if together == 1 else batches[step:after],)
+            step = after
         epoch, step = epoch + 1, 0
 
 
@@ -297,13 +302,15 @@ class Keeper(keras.callbacks.Callback):
         self.recipe, self.folder, self.steps, self.quiet = recipe, folder, steps, quiet
         self.training_model = model
         self.step = done
-        self.together = 1  # steps between `on_train_batch_begin` and the next
+        self.together = 1  # steps of a call, as in `row_batches`
         self.saved_step = done if kept else None
         self.history = kept.get("history", [])
         self.alpha_beta = kept.get("alpha_beta", [])
-        self.machines = kept.get("machines", [])
+        self.machines = kept.get("machines", [])  # older checkpoints have none
         here = [hardware(), versions()["backend"]]
         if here not in self.machines and (done < recipe.epochs * steps or not self.machines):
+            if self.machines:
+                print(f"{recipe.name} goes on on {here[0]}, where the weights may differ by rounding", flush=True)
             self.machines.append(here)
         self.seconds_before = kept.get("seconds", 0.0)  # spent in the epoch that was interrupted
         self.metrics = kept.get("metrics") if done % steps else None
@@ -333,7 +340,8 @@ class Keeper(keras.callbacks.Callback):
         elif now - self.saved >= CHECKPOINT_SECONDS:
             self.model  # noqa: B018  on JAX, reading it brings the variables up to date
             self.save()
-        self.step += self.together
+        done = self.step % self.steps
+        self.step += min(self.together - done % self.together, self.steps - done)
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.monotonic() - self.started
@@ -615,13 +623,14 @@ def _check_same_run(path, run):
         unknown = {key: run[key] for key in ("deterministic", "versions")}  # to older runs
         stored = unknown | checkpoints.read_json(path)
         stored["recipe"] = decisive(stored["recipe"])
-        if stored["versions"] != run["versions"]:  # also of another backend, whose checkpoints are the same
+        if stored["versions"] != run["versions"]:
             print(
                 f"{path.parent} was begun with {stored['versions']}; with {run['versions']} the weights may differ "
                 "from those of a run without a stop",
                 flush=True,
             )
-            stored.update(versions=run["versions"], backend=run.get("backend"))
+        # A run may move: a checkpoint is the same on every backend.
+        stored.update({key: run[key] for key in ("backend", "versions") if key in run})
         if stored != run:
             different = sorted(key for key in run.keys() | stored.keys() if run.get(key) != stored.get(key))
             raise ValueError(

@@ -24,7 +24,7 @@ def hardware():
 
 
 def gpu_name():
-    """What the first GPU of the backend calls itself; `None` where models run on a processor."""
+    """What the first GPU that the backend uses calls itself; `None` where there is none, or Apple's on PyTorch."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
@@ -34,7 +34,7 @@ def gpu_name():
     if backend == "torch":
         import torch
 
-        return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        return torch.cuda.get_device_name() if keras.ops.zeros(()).device.type == "cuda" else None
     import tensorflow as tf
 
     for device in tf.config.list_physical_devices("GPU"):

@@ -236,10 +236,10 @@ def train(
             versions={**versions(), "backend": backend},
             command=command_of(named, recipe, seeds, devices).get("command", train_command(named.name)),
         )
-    (model, history, _, alpha_beta, _), logits, figures = runs[0]
+    fitted, logits, figures = runs[0]
 
     published = loop.build(recipe, len(dataset.class_names), **arguments)
-    published.set_weights(model.get_weights())
+    published.set_weights(fitted.model.get_weights())
     results = {
         "dataset": dataset.name,
         **figures,
@@ -275,8 +275,8 @@ def train(
         details=details,
         card=card_text(details) if data is None else own_card(published, details, ("curves.png",)),
         files={
-            "history.csv": history_csv(history),
-            "curves.png": curves_png(history, f"{recipe.name}, seed {seeds[0]}", alpha_beta),
+            "history.csv": history_csv(fitted.history),
+            "curves.png": curves_png(fitted.history, f"{recipe.name}, seed {seeds[0]}", fitted.alpha_beta),
             "model.safetensors": safetensors_bytes(published),
             "test_logits.npz": logits_npz(logits),
         },
@@ -360,7 +360,7 @@ def epochs_in(minutes, recipe, dataset, arguments, home, devices, stop_after=Non
 
 
 class Clock(keras.callbacks.Callback):
-    """Times some steps after the first ones, which compile, and ends `fit`."""
+    """Times the steps of some calls after the first ones, which compile, and ends `fit`."""
 
     WARM, TIMED = 10, 60
     seconds_per_step = None  # until they are timed
@@ -371,10 +371,11 @@ class Clock(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         if self.step in (self.WARM, self.WARM + self.TIMED):
             float(self.model.metrics[0].result())  # waits for the device
+            done = int(self.model.optimizer.iterations)  # a call can be of several steps
             if self.step == self.WARM:
-                self.started = time.monotonic()
+                self.started, self.before = time.monotonic(), done
             else:
-                self.seconds_per_step = (time.monotonic() - self.started) / self.TIMED
+                self.seconds_per_step = (time.monotonic() - self.started) / (done - self.before)
                 self.model.stop_training = True
         self.step += 1
 
@@ -453,8 +454,9 @@ def _cross_validation(recipe, dataset):
 def logits_npz(logits):
     """What a folder keeps of the test rows: logarithms of probabilities (which are logits too), in float16.
 
-    The classes of a row below `UNLIKELY` share their sum equally. So a file of 100 classes takes a third, the first
-    class of a row stays, and no probability moves by more than `UNLIKELY` and float16's rounding.
+    The classes of a row below `UNLIKELY` share their sum equally, so a file of 100 classes takes a third. No
+    probability moves by more than `UNLIKELY` and float16's rounding (some 3e-4). It is for comparing predictions:
+    figures are the card's, for the cross-entropy of a true class among the shared ones is lost.
     """
     logarithms = log_probabilities(logits, are_probabilities=False)
     unlikely = logarithms < math.log(UNLIKELY)

@@ -40,8 +40,8 @@ class TrainingModel(keras.Model):
         self.accuracy = keras.metrics.Mean(name="accuracy")
         self.built = True  # every part is; else Keras would try it out on rows of floats
 
-    def steps_in_call(self, count):
-        """How many steps a call of the device takes, of so many that are to be done; a divisor of them."""
+    def steps_in_call(self, steps):
+        """How many steps a call of the device takes, of an epoch of so many; the last call may take fewer."""
         return 1
 
     def call(self, rows, training=None):

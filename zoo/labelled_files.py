@@ -88,7 +88,7 @@ def _read_labelled_rows(path, label, kind, model, details, classes):
         raise ValueError(
             f"{path} has no column {label!r} to compare with; its columns are {some(header)}; give --label"
         )
-    inputs = [column.name for column in table.columns] if table else feature_names(model, details)
+    inputs = table.feature_names() if table else feature_names(model, details)  # an ignored column is none of them
     if label in inputs:
         raise ValueError(f"column {label!r} of {path} is one of the model's inputs; give that of the truth by --label")
     place = header.index(label)
