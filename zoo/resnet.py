@@ -171,5 +171,6 @@ WEIGHTS = {
     "mpelu_resnet20.cifar100-modern": "7abcf7e06fb94c292eeccc77ca73ad7c7b0772a8c021c73de7e69a5b0f80a9dd",
     "mpelu_resnet20.cifar100-nodecay": "a7e66d4eb9730d40776acd91a2d0e1ec958c28cbefdde5c859908f0da021c1b8",
     "mpelu_resnet32.cifar100": "a390460a741ca66edba3c7bf12ef20b9b42d3fb3156bdf3f3269cf79600ec183",
+    "mpelu_resnet32.cifar100-modern": "2c2fcf6c14daa3a21acbea831cc1725c556ed5d8705313ddf65a8212cd713d53",
     "relu_resnet20.cifar100": "105a195831dcc3ebd474f595760accd26c64703103855926a7a3e49b322f5503",
 }
