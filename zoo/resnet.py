@@ -167,7 +167,7 @@ PAPER = {
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
     "elu_resnet20.cifar100": "8e70240f15164dfb61a046166c22540736c20e94c3145e9e88d92ada1ce8dffa",
-    "mpelu_resnet20.cifar100": "b88b0ae5a166a789208d3e716a4e8d1ba071fc70545ea59ffd959eeab4978535",
+    "mpelu_resnet20.cifar100": "e5c6f226c01ce86ed830f1a790b6db9bf0c1a4628155db1cb2069025790abd52",
     "mpelu_resnet20.cifar100-modern": "7abcf7e06fb94c292eeccc77ca73ad7c7b0772a8c021c73de7e69a5b0f80a9dd",
     "mpelu_resnet20.cifar100-nodecay": "a7e66d4eb9730d40776acd91a2d0e1ec958c28cbefdde5c859908f0da021c1b8",
     "mpelu_resnet32.cifar100": "a390460a741ca66edba3c7bf12ef20b9b42d3fb3156bdf3f3269cf79600ec183",
