@@ -12,9 +12,9 @@ import tempfile
 from training.report import PEERS
 from zoo.card import card_head
 from zoo.card import dataset_in_words
-from zoo.card import mean_and_spread
 from zoo.card import short_card
 from zoo.card import snippet
+from zoo.details import mean_and_spread
 from zoo.hub import repository_of
 from zoo.registry import read_index
 from zoo.registry import train_command

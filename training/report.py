@@ -4,7 +4,7 @@ import csv
 import io
 import pathlib
 
-from zoo.card import mean_and_spread
+from zoo.details import mean_and_spread
 from zoo.registry import list_models
 from zoo.registry import model_info
 from zoo.registry import train_command

@@ -152,7 +152,7 @@ def _readable(info):
         yield "data set", f"{info['dataset']}, {info['rows']:,} test rows"
         yield "top-1", f"{100 * info['top1']:.2f} % (seed {info['seeds'][0]})"
         if len(info["seeds"]) > 1:
-            from zoo.card import mean_and_spread
+            from zoo.details import mean_and_spread
 
             mean, spread = mean_and_spread(info["top1_by_seed"])
             yield "mean top-1", f"{100 * mean:.2f} +- {100 * spread:.2f} % (seeds {', '.join(map(str, info['seeds']))})"

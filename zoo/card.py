@@ -1,8 +1,7 @@
 """Model cards: the head that the Hub reads, and the short card of anyone's saved model."""
 
-import statistics
-
 from zoo.datasets import CIFAR
+from zoo.details import mean_and_spread
 from zoo.hub import SCHEME
 from zoo.hub import repository_of
 from zoo.registry import read_index
@@ -14,11 +13,6 @@ DATASETS = {  # data set -> name in words
     "wine": "scikit-learn wine",
     "breast_cancer": "scikit-learn breast cancer (Wisconsin diagnostic)",
 }
-
-
-def mean_and_spread(values):
-    """Mean and sample standard deviation (`None` for one value)."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def dataset_in_words(name):

@@ -2,11 +2,17 @@
 
 import json
 import numbers
+import statistics
 
 LONGEST = 2**24  # bytes
 TEXTS = ("name", "base_model", "license", "task")
 OBJECTS = ("data", "results", "recipe", "versions", "table")
 TASKS = ("classification", "regression")
+
+
+def mean_and_spread(values):
+    """Mean and sample standard deviation (`None` for one value)."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def read_details(folder, model=None):
