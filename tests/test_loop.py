@@ -785,7 +785,6 @@ def test_a_run_has_ended_where_epochs_seeds_and_recipe_are_the_stored_ones(tmp_p
 # The command where only the modules of its first argument are found of those that others bring; it stops at a step.
 BARE = """
 import dataclasses
-import importlib.util
 import importlib.machinery as machinery
 import sys
 

@@ -223,7 +223,7 @@ def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
     """Calls `fit` for what is left: first for the rest of a begun epoch, then for the whole ones."""
     while keeper.step < recipe.epochs * steps and not keeper.stop:
         epoch, done = divmod(keeper.step, steps)
-        together = keeper.together = model.steps_in_call(steps)
+        together = keeper.together
         rows = functools.partial(row_batches, recipe, count, seed, steps, keeper.step, together)
         model.fit(
             _on_devices(rows, recipe.batch_size),
@@ -284,10 +284,15 @@ def row_batches(recipe, count, seed, steps, first_step=0, together=1):
         order = np.random.default_rng([seed, epoch]).permutation(count).astype("int32")
         batches = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
         while step < steps:
-            after = min(step - step % together + together, steps)
+            after = end_of_call(step, steps, together)
             yield (batches[step] if together == 1 else batches[step:after],)
             step = after
         epoch, step = epoch + 1, 0
+
+
+def end_of_call(step, steps, together):
+    """The step of an epoch up to which a call goes that begins at `step`."""
+    return min(step - step % together + together, steps)
 
 
 class Keeper(keras.callbacks.Callback):
@@ -302,7 +307,7 @@ class Keeper(keras.callbacks.Callback):
         self.recipe, self.folder, self.steps, self.quiet = recipe, folder, steps, quiet
         self.training_model = model
         self.step = done
-        self.together = 1  # steps of a call, as in `row_batches`
+        self.together = model.steps_in_call(steps)
         self.saved_step = done if kept else None
         self.history = kept.get("history", [])
         self.alpha_beta = kept.get("alpha_beta", [])
@@ -341,7 +346,7 @@ class Keeper(keras.callbacks.Callback):
             self.model  # noqa: B018  on JAX, reading it brings the variables up to date
             self.save()
         done = self.step % self.steps
-        self.step += min(self.together - done % self.together, self.steps - done)
+        self.step += end_of_call(done, self.steps, self.together) - done
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.monotonic() - self.started
