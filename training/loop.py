@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from training import checkpoints
+from training import distillation
 from training import unit_functions
 from training.machine import hardware
 from training.machine import versions
@@ -76,6 +77,7 @@ def fit(
     quiet=False,
     devices=1,
     callbacks=(),
+    soft_targets=None,
 ):
     """Trains a model, or goes on where an earlier call stopped.
 
@@ -99,13 +101,16 @@ def fit(
         devices: Devices to spread each batch over; see `distribution`. An
             equal part for each.
         callbacks: Further Keras callbacks; a "batch" is a call.
+        soft_targets: Those of `training.distillation` for these rows, where
+            the recipe has teachers.
 
     Returns:
         A `Fitted`.
 
     Raises:
         ValueError: the folder holds another run, a batch is larger than the
-            data, or there are not so many devices.
+            data, there are not so many devices, or the recipe's teachers were
+            not asked.
         BlockingIOError: another process trains in this folder.
         FloatingPointError: the loss is not finite; names the step and the
             layer. The last good checkpoint is kept.
@@ -116,6 +121,11 @@ def fit(
     steps = len(x) // recipe.batch_size
     if steps < 1:
         raise ValueError(f"batch_size {recipe.batch_size} is larger than the {len(x)} training rows; make it smaller")
+    if bool(recipe.teachers) != (soft_targets is not None):
+        raise ValueError(
+            f"{recipe.name} has the teachers {recipe.teachers}; received "
+            f"{'no' if soft_targets is None else 'some'} soft_targets; `training.train` asks them"
+        )
     found = check_devices(devices, recipe.batch_size)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,6 +140,8 @@ def fit(
         "deterministic": deterministic,
         "versions": {"keras": keras.__version__, backend: __import__(backend).__version__},
     }
+    if recipe.teachers:
+        run["teachers"] = distillation.pins(recipe)
     arguments = {"classifier_activation": None, **(build_arguments or {})}
     with contextlib.ExitStack() as held:
         held.enter_context(only_run_in(folder))
@@ -137,7 +149,7 @@ def fit(
         keras.utils.set_random_seed(seed)
         plain = build(recipe, num_classes, **arguments)  # what is returned lives on one device
         held.enter_context(distribution(found))
-        model = prepare(recipe, plain, x, y, num_classes, seed, steps, arguments)
+        model = prepare(recipe, plain, x, y, num_classes, seed, steps, arguments, soft_targets)
         if model.training_pass:
             from training.unit_functions_tensorflow import one_function_for_all_calls
 
@@ -162,7 +174,7 @@ def fit(
         return Fitted(plain, keeper.history, average, np.array(keeper.alpha_beta), keeper.machines)
 
 
-def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
+def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments, soft_targets=None):
     """What is trained; it starts from the weights of the plain model."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.dtype)
@@ -172,7 +184,7 @@ def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments):
     finally:
         keras.config.set_dtype_policy(policy)
     network.set_weights(plain.get_weights())
-    model = model(network, recipe, x, y, num_classes, seed)
+    model = model(network, recipe, x, y, num_classes, seed, soft_targets=soft_targets)
     model.compile(
         optimizer=optimizer(
             learning_rate_schedule(recipe, steps),
@@ -206,7 +218,12 @@ def _faster(network, recipe):
         from training import scanned_jax
         from training import unit_functions_jax
 
-        if deep and not recipe.average and (pieces := _pieces(network, unit_functions_jax.TOGETHER)):
+        if (
+            deep
+            and not recipe.average
+            and not recipe.teachers
+            and (pieces := _pieces(network, unit_functions_jax.TOGETHER))
+        ):
             optimizer = unit_functions_jax.UnitwiseCoupledSGD
             model = functools.partial(unit_functions_jax.UnitwiseTrainingModel, pieces=pieces)
         elif scanned_jax.is_useful():

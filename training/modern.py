@@ -17,15 +17,22 @@ RUNS = pathlib.Path("runs/modern")
 
 
 def variants():
-    """Name -> recipe: the base, with L2 on alpha and beta, and with parts of the modern recipe and a moving average."""
+    """Name -> recipe: the base, with L2 on alpha and beta, and with parts of the modern recipe and a moving average.
+
+    "distilled" is that of L2 with teachers, which have seen the held-out rows too.
+    """
     parts = {part: {part: value} for part, value in MODERN.items()}
     parts["mixup and cutmix"] = {**parts.pop("mixup"), **parts.pop("cutmix")}  # each batch gets one of the two
     changes = {**parts, "all": MODERN}
     base = get_recipe(BASE)
+    short = get_recipe(BASE.removesuffix("-nodecay"))
+    distilled = get_recipe(BASE.replace("-nodecay", "-distilled"))
+    teaching = {field: getattr(distilled, field) for field in ("teachers", "distillation", "temperature")}
     averaged = dataclasses.replace(base, average=0.999)
     return {
         "base": base,
-        "l2 on alpha and beta": get_recipe(BASE.removesuffix("-nodecay")),
+        "l2 on alpha and beta": short,
+        "distilled": dataclasses.replace(short, **teaching),
         **{name: with_parts(averaged, fields) for name, fields in changes.items()},
     }
 

@@ -40,6 +40,10 @@ class Recipe:
         mixup: Parameter of mixup's Beta distribution; 0 is none.
         cutmix: The same of CutMix; with both, each batch gets one of the two.
         label_smoothing: Share of each target spread over all classes.
+        teachers: Names of pretrained models of the same classes whose softened
+            outputs are learnt too (`training.distillation`).
+        distillation: Share of the loss that is distance to the teachers.
+        temperature: By what their logits and the network's are divided there.
         average: Momentum of a moving average of the weights; 0 is none.
         publish: `"last"` weights or their `"average"`; chosen on a validation
             split.
@@ -71,6 +75,9 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     label_smoothing: float = 0.0
+    teachers: tuple = ()
+    distillation: float = 0.0
+    temperature: float = 1.0
     average: float = 0.0
     publish: str = "last"
     dtype: str = "float32"
@@ -79,7 +86,7 @@ class Recipe:
     notes: str = ""
 
     def __post_init__(self):
-        for field in ("epochs", "batch_size", "learning_rate"):
+        for field in ("epochs", "batch_size", "learning_rate", "temperature"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{self.name}: {field} is above 0; received {getattr(self, field)!r}")
         for field, values in (
@@ -96,6 +103,13 @@ class Recipe:
             raise ValueError(f"{self.name}: rates belong to schedule='steps'; received {self.schedule!r}")
         if self.warmup_epochs and self.schedule != "cosine":
             raise ValueError(f"{self.name}: warmup_epochs belong to schedule='cosine'; received {self.schedule!r}")
+        if not 0 <= self.distillation <= 1 or bool(self.distillation) != bool(self.teachers):
+            raise ValueError(
+                f"{self.name}: distillation is a share of the loss, above 0 with teachers and 0 without; received "
+                f"{self.distillation!r} and teachers {self.teachers!r}"
+            )
+        if self.teachers and (self.mixup or self.cutmix):
+            raise ValueError(f"{self.name}: teachers were asked about whole images; leave mixup and cutmix out")
         if self.publish == "average" and not self.average:
             raise ValueError(f"{self.name}: publish='average' needs average > 0; received {self.average!r}")
 
@@ -111,6 +125,11 @@ class Recipe:
 
     def on_own_data(self, path):
         """The same recipe for data of one's own, under their name; `-RECIPE` stays part of it."""
+        if self.teachers:
+            raise ValueError(
+                f"{self.name}: its teachers ({', '.join(self.teachers)}) know the classes of {self.dataset}, not those "
+                "of other data; give another recipe"
+            )
         variant = "" if self.dataset.startswith("uci/") else "".join(self.name.partition(".")[2].partition("-")[1:])
         return dataclasses.replace(self, name=f"{self.arch}.{own_name(path)}{variant}")
 
@@ -320,6 +339,32 @@ def _modern_small(name, paper):
     )
 
 
+# All published CIFAR-100 networks that were larger than ResNet-20 in November 2026; which are the best was not asked.
+TEACHERS = (
+    "mpelu_nopre_resnet29.cifar100",
+    "mpelu_resnet32.cifar100",
+    "mpelu_resnet32.cifar100-modern",
+    "elu_net11.cifar100",
+)
+
+
+def _distilled(name, paper):
+    """The modern recipe of small networks, which also learns what four larger published ones say of the images.
+
+    A tenth of the loss is cross-entropy of the classes, the rest of the teachers' mean softened outputs: temperature 4
+    and these shares are those that Tian et al. (2020, Contrastive Representation Distillation) have for Hinton et al.'s
+    distillation on CIFAR-100. The teachers saw the training rows alone, and were asked once about each, as it is and
+    mirrored. Nothing of this was chosen here.
+    """
+    return dataclasses.replace(
+        _modern_small(name, paper),
+        teachers=TEACHERS,
+        distillation=0.9,
+        temperature=4.0,
+        notes=f"{' '.join(_distilled.__doc__.split())} Else: {_modern_small(name, paper).notes}",
+    )
+
+
 def _clevert(name):
     """Clevert et al., section 4.2: rate 0.01 falling to 0.005, 5e-4 and 5e-5; 165,000 steps of 100 images, L2 5e-4.
 
@@ -517,6 +562,8 @@ def _image_recipes(arch, family):
         small = own is _cifar_resnet and model_info(arch)["parameters"] < SMALL
         modern = _modern_small if small else _modern
         yield modern(f"{name}-modern", paper(name))
+        if dataset == "cifar100" and arch.endswith("_resnet20") and small:
+            yield _distilled(f"{name}-distilled", paper(name))
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from training.card import history_csv
 from training.card import own_card
 from training.card import safetensors_bytes
 from training.curves import curves_png
+from training.distillation import soft_targets
 from training.machine import bfloat16_is_slow
 from training.machine import versions
 from training.own_data import check_writable
@@ -184,6 +185,7 @@ def train(
             "long as in float32; --dtype float32 makes another run of it, of which the card tells",
             file=sys.stderr,
         )
+    taught = soft_targets(recipe, dataset, home)
     runs = []
     for seed in seeds:
         left = minutes_left()
@@ -201,6 +203,7 @@ def train(
             arguments,
             devices=devices,
             callbacks=[*callbacks, *logs_of(recipe, seed, folder, tensorboard)],
+            soft_targets=taught,
         )
         if validation is not None:
             runs.append({"seed": seed, **_validated(fitted, dataset)})
@@ -340,7 +343,8 @@ def epochs_in(minutes, recipe, dataset, arguments, home, devices, stop_after=Non
     with tempfile.TemporaryDirectory() as folder:
         try:
             rows = dataset.x_train, dataset.y_train, len(dataset.class_names)
-            loop.fit(long_enough, *rows, folder, 0, stop_after, arguments, True, devices, [clock])
+            taught = soft_targets(recipe, dataset, home)
+            loop.fit(long_enough, *rows, folder, 0, stop_after, arguments, True, devices, [clock], taught)
         except loop.Interrupted:
             if clock.seconds_per_step is None:
                 raise loop.Interrupted(f"{recipe.name} stopped while its first steps were timed") from None

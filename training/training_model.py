@@ -24,9 +24,10 @@ class TrainingModel(keras.Model):
         num_classes: Number of classes.
         seed: Seed of the augmentation.
         training_pass: A faster function for the network's pass in training, if there is one.
+        soft_targets: What the recipe's teachers say of each row, (rows, classes), if it has any.
     """
 
-    def __init__(self, network, recipe, x, y, num_classes, seed, training_pass=None):
+    def __init__(self, network, recipe, x, y, num_classes, seed, training_pass=None, soft_targets=None):
         super().__init__(name="training")
         self.network = network
         self.training_pass = training_pass  # `forward` is a method of every torch module
@@ -35,6 +36,7 @@ class TrainingModel(keras.Model):
         self.channel_means = tuple(x.mean((0, 1, 2), dtype="float64").tolist()) if x.ndim == 4 else None
         self.inputs_on_device = _constant(x, x.dtype if x.dtype == "uint8" else network.inputs[0].dtype)
         self.labels_on_device = _constant(y, "int32")
+        self.soft_targets_on_device = None if soft_targets is None else _constant(soft_targets, "float32")
         self.augmentation_seed = keras.random.SeedGenerator(seed)
         self.cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
         self.accuracy = keras.metrics.Mean(name="accuracy")
@@ -45,16 +47,20 @@ class TrainingModel(keras.Model):
         return 1
 
     def call(self, rows, training=None):
-        x, targets = self.batch(rows, training)
+        x, *targets = self.batch(rows, training)
         if training and self.training_pass:
-            return self.training_pass(x), targets
-        return self.network(x, training=training), targets
+            return self.training_pass(x), *targets
+        return self.network(x, training=training), *targets
 
     def batch(self, rows, training):
-        """The images and the one-hot targets of some rows, augmented and mixed in training."""
+        """Images and one-hot targets of some rows, augmented and mixed in training; then the soft targets, if any."""
         x = ops.cast(ops.take(self.inputs_on_device, rows, axis=0), self.network.inputs[0].dtype)
         targets = ops.one_hot(ops.take(self.labels_on_device, rows, axis=0), self.num_classes, dtype=x.dtype)
-        return self._augmented(x, targets) if training else (x, targets)
+        if training:
+            x, targets = self._augmented(x, targets)
+        if self.soft_targets_on_device is None:
+            return x, targets
+        return x, targets, ops.take(self.soft_targets_on_device, rows, axis=0)
 
     def _augmented(self, x, targets):
         recipe, seed = self.recipe, self.augmentation_seed
@@ -76,17 +82,23 @@ class TrainingModel(keras.Model):
         return x, (targets * (1 - smoothing) + smoothing / self.num_classes) if smoothing else targets
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        logits, targets = y_pred
-        return self.cross_entropy(targets, logits)
+        logits, targets, *soft_targets = y_pred
+        loss = self.cross_entropy(targets, logits)
+        for soft in soft_targets:
+            # The square keeps the gradient's size at any temperature (Hinton et al., 2015).
+            share, temperature = self.recipe.distillation, self.recipe.temperature
+            distance = temperature**2 * self.cross_entropy(soft, ops.cast(logits, "float32") / temperature)
+            loss = (1 - share) * loss + share * distance
+        return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        logits, targets = y_pred
+        logits, targets, *_ = y_pred
         self.accuracy.update_state(ops.equal(ops.argmax(logits, axis=-1), ops.argmax(targets, axis=-1)))
         return self.get_metrics_result()
 
     def state(self):
         """Every variable that changes in training (weights, optimizer, random states, metrics) by place and path."""
-        constant = {id(self.inputs_on_device), id(self.labels_on_device)}
+        constant = {id(self.inputs_on_device), id(self.labels_on_device), id(self.soft_targets_on_device)}
         found = {
             id(variable): variable
             for variable in (*self.variables, *self.optimizer.variables, *self.metrics_variables)

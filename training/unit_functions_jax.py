@@ -25,11 +25,11 @@ class UnitwiseTrainingModel(TrainingModel):
     Args:
         network: The network, whose outputs are logits.
         pieces: What `unit_functions.pieces` gives for it.
-        **arguments: As for `TrainingModel`.
+        *arguments, **options: As for `TrainingModel`, without teachers.
     """
 
-    def __init__(self, network, *arguments, pieces):
-        super().__init__(network, *arguments)
+    def __init__(self, network, *arguments, pieces, **options):
+        super().__init__(network, *arguments, **options)
         self.pieces = pieces
         models = {id(piece.model): piece.model for piece in pieces}
         self.programs = {key: _with_pullback(model) for key, model in models.items()}
