@@ -11,7 +11,6 @@ import keras
 import matplotlib.axes
 import numpy as np
 import pytest
-import safetensors.numpy
 
 import zoo
 from training import benchmark
@@ -23,7 +22,6 @@ from training import robustness
 from training import speed
 from training.machine import hardware
 from zoo import datasets
-from zoo.pretrained import find_folder
 
 
 def test_the_host_clock_tells_the_step_from_what_is_outside(monkeypatch):
@@ -229,8 +227,9 @@ def test_learned_parameters_by_depth(tmp_path):
     with open(path, newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["model"] == "mpelu_resnet20.cifar100-nodecay"]
     assert [int(row["channels"]) for row in rows] == [16] * 7 + [32] * 6 + [64] * 6  # the stem and two for each unit
-    # Against the file of the weights, in which names come from the layers.
-    weights = safetensors.numpy.load_file(find_folder("mpelu_resnet20.cifar100-nodecay")[0] / "model.safetensors")
+    # Against the loaded model, in which names come from the layers.
+    model = zoo.load_model("mpelu_resnet20.cifar100-nodecay")
+    weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
     for row in rows[::6]:
         alpha, beta = (weights[f"{row['name']}/{name}"].ravel() for name in ("alpha", "beta"))
         assert float(row["alpha, median"]) == pytest.approx(np.median(alpha), abs=1e-4)
@@ -271,7 +270,9 @@ def test_scaling_by_depth(tmp_path, monkeypatch):
 def test_variants_of_the_modern_recipe():
     variants = modern.variants()
     base = dataclasses.asdict(variants.pop("base"))
-    assert variants.pop("l2 on alpha and beta").multipliers != base["multipliers"]
+    short, distilled = (dataclasses.asdict(variants.pop(name)) for name in ("l2 on alpha and beta", "distilled"))
+    assert short["multipliers"] != base["multipliers"]
+    assert {field for field in short if short[field] != distilled[field]} == {"teachers", "distillation", "temperature"}
     changed = {}
     for name, recipe in variants.items():
         fields = dataclasses.asdict(recipe)

@@ -941,6 +941,7 @@ def test_another_run_does_not_take_the_place_of_a_bundled_one(tmp_path, monkeypa
     from training import run
 
     monkeypatch.setattr(run, "BUNDLED", tmp_path / "weights")
+    monkeypatch.setattr("training.card.BUNDLED", tmp_path / "weights")
     recipe = get_recipe("snn_mlp2.wine")
     bundled = tmp_path / "weights" / recipe.name / "recipe.json"
     bundled.parent.mkdir(parents=True)
@@ -950,6 +951,8 @@ def test_another_run_does_not_take_the_place_of_a_bundled_one(tmp_path, monkeypa
             run.train(recipe, out=tmp_path / "runs", bundle=True, **given)
     assert run.train(recipe, out=tmp_path / "runs", seeds=[0, 1], epochs=100, bundle=True) == bundled.parent
     assert json.loads(bundled.read_text())["results"]["seeds"] == [0, 1]
+    made = {path.name for path in (tmp_path / "runs" / recipe.name / recipe.name).iterdir()}
+    assert {path.name for path in bundled.parent.iterdir()} == made - {"model.safetensors"}
 
 
 def test_further_seeds_are_added_to_a_finished_folder_whose_weights_stay(tmp_path, capsys):

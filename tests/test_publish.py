@@ -29,6 +29,7 @@ from training.card import rewrite
 from training.card import safetensors_bytes
 from training.publishing import FILES
 from training.publishing import check_publishable
+from training.publishing import completed
 from zoo.card import eval_results
 from zoo.hub import tag_of
 from zoo.pretrained import BUNDLED
@@ -217,6 +218,21 @@ def test_a_dry_run_checks_and_asks_nothing_of_the_hub(hub, finished, capsys):
     assert hub.requests == []
 
 
+def test_the_package_leaves_out_what_publishing_makes_again(hub, finished, unchecked, tmp_path, monkeypatch, capsys):
+    """Of model.safetensors the package keeps the sum: what is published is the folder with the file, byte for byte."""
+    monkeypatch.setattr("training.card.BUNDLED", tmp_path / "weights")
+    folder = pathlib.Path(shutil.copytree(finished, tmp_path / "weights" / SMALL))
+    assert rewrite(folder) == sha256(finished / SUMS)
+    assert {path.name for path in folder.iterdir()} == {SUMS, *FILES} - {"model.safetensors"}
+    assert publish(SMALL, folder=folder).pin == sha256(finished / SUMS)
+    _, published = hub.repositories[f"keras-mpelu/{SMALL}"]["commits"][-1]
+    assert {file: published[file] for file in published if file != ".gitattributes"} == contents(finished)
+    # Another version of the library might lay the file out otherwise.
+    monkeypatch.setattr("training.publishing.safetensors_bytes", lambda model: b"laid out otherwise")
+    assert main(["publish", SMALL, "--dry-run", "--folder", str(folder)]) == 1
+    assert "is not that of its SHA256SUMS; run `python -m training card" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", SAMPLE)
 def test_every_bundled_folder_may_be_published(name, monkeypatch):
     """But for the accuracy on images and UCI tasks, which the tests of pretrained models measure."""
@@ -227,7 +243,8 @@ def test_every_bundled_folder_may_be_published(name, monkeypatch):
         return zoo.load_dataset(dataset, *where, **options)
 
     monkeypatch.setattr("training.publishing.load_dataset", load)
-    said = "; ".join(check_publishable(name, BUNDLED / name))
+    with completed(BUNDLED / name) as folder:  # with model.safetensors, of which the package has the sum
+        said = "; ".join(check_publishable(name, folder))
     assert "golden outputs within" in said and said.endswith("the card is complete, and its first snippet runs")
     fetched = "cifar" in name or ".uci-" in name
     assert ("accuracy not measured again" if fetched else "measured again on the") in said

@@ -51,6 +51,21 @@ def test_every_network_has_a_recipe_whose_settings_its_builder_takes():
             assert {f"{arch}.uci-adult", f"{arch}.wine"} <= set(_recipes())
 
 
+def test_teachers_are_published_larger_networks_of_the_same_data():
+    models = zoo.list_models(pretrained=True)
+    distilled = [recipe for name, recipe in _recipes().items() if name.endswith("-distilled")]
+    assert "mpelu_resnet20.cifar100-distilled" in [recipe.name for recipe in distilled]
+    for recipe in distilled:
+        assert recipe.teachers and set(recipe.teachers) <= set(models)
+        for teacher in recipe.teachers:
+            assert get_recipe(teacher).dataset == recipe.dataset
+            assert zoo.model_info(teacher)["parameters"] > zoo.model_info(recipe.arch)["parameters"]
+        # Else it is the modern recipe: so their difference is what the teachers do.
+        modern = dataclasses.asdict(get_recipe(recipe.name.replace("-distilled", "-modern")))
+        changed = {field for field, value in dataclasses.asdict(recipe).items() if value != modern[field]}
+        assert changed == {"name", "notes", "teachers", "distillation", "temperature"}
+
+
 @pytest.mark.parametrize(
     "name, steps, first_steps",  # steps of an epoch; the first step with each rate: mpelu.md d and f
     [

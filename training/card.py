@@ -16,11 +16,13 @@ from zoo.card import short_card
 from zoo.card import snippet
 from zoo.details import mean_and_spread
 from zoo.hub import repository_of
+from zoo.registry import BUNDLED
 from zoo.registry import read_index
 from zoo.registry import train_command
 from zoo.storage import as_stored
 
 LICENSE = "apache-2.0"
+SAFETENSORS = "model.safetensors"
 
 
 def card_text(details):
@@ -131,7 +133,7 @@ def training_files(model, history, picture, draw):
     files = {"history.csv": history_csv(history)}
     for name, library, make in (
         (picture, "matplotlib", draw),
-        ("model.safetensors", "safetensors", lambda: safetensors_bytes(model)),
+        (SAFETENSORS, "safetensors", lambda: safetensors_bytes(model)),
     ):
         if importlib.util.find_spec(library) is None:
             print(f"no {library}, so no {name}; pip install 'keras-mpelu[train]'", file=sys.stderr)
@@ -227,8 +229,9 @@ def rewrite(folder, data_dir=None, details=None):
         pictures = {path.name for path in new.glob("*.png")}
         card = card_text(details) if is_of_a_recipe(details) else own_card(model, details, pictures)
         (new / "README.md").write_text(card, encoding="utf-8")
-        (new / "model.safetensors").write_bytes(safetensors_bytes(model))
+        (new / SAFETENSORS).write_bytes(safetensors_bytes(model))
         write_sums(new)
+        leave_out_second_copy(new, folder)
         new.chmod(0o755)  # mkdtemp makes it private
         put_in_place(new, folder)
     except BaseException:
@@ -265,6 +268,19 @@ def safetensors_bytes(model):
         raise ValueError(f"{model.name} has layers of one name, so its weights cannot be told apart; name every layer")
     # One entry of metadata: the library writes several in an order of its own at every call, and the bytes are summed.
     return save(tensors, metadata={"format": "keras"})
+
+
+def leave_out_second_copy(new, place):
+    """Removes model.safetensors from a folder that is for the package, where few would read it; its sum stays.
+
+    `training.publishing.completed` makes it again, byte for byte.
+
+    Args:
+        new: The folder.
+        place: Where it is put.
+    """
+    if pathlib.Path(place).resolve().parent == BUNDLED.resolve():
+        (pathlib.Path(new) / SAFETENSORS).unlink(missing_ok=True)
 
 
 def _table(header, rows):

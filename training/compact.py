@@ -5,8 +5,10 @@ import pathlib
 import keras
 import numpy as np
 
+from training.card import SAFETENSORS
 from training.card import card_text
 from training.card import is_of_a_recipe
+from training.card import leave_out_second_copy
 from training.card import safetensors_bytes
 from training.run import by_superclass
 from training.run import logits_npz
@@ -75,9 +77,10 @@ def compact(folder, data_dir=None):
     results.update(figures, **by_superclass(dataset, logits))
     results["top1_by_seed"][0] = figures["top1"]  # the first seed is the published one
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name not in MADE}
-    files["model.safetensors"] = safetensors_bytes(model)
+    files[SAFETENSORS] = safetensors_bytes(model)
     files["test_logits.npz"] = logits_npz(logits)
     save_model(model, folder, details, card_text(details), files, overwrite=True)
+    leave_out_second_copy(folder, folder)
     return sha256(folder / SUMS)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pathlib
+import sys
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def pins(recipe):
 def soft_targets(recipe, dataset, folder):
     """The mean of the teachers' softened outputs for each training row.
 
-    Formula, with the logits `z` of each teacher for the image as it is and mirrored:
+    Formula, with the logits `z` of each teacher for the row and, where rows are images, for its mirror image:
 
     ```
     mean(softmax(z / temperature))
@@ -33,7 +34,7 @@ def soft_targets(recipe, dataset, folder):
 
     Args:
         recipe: A `Recipe`.
-        dataset: A `zoo.Dataset` of images; its test rows are not looked at.
+        dataset: A `zoo.Dataset`; its test rows are not looked at.
         folder: Where the answers are kept.
 
     Returns:
@@ -70,10 +71,12 @@ def soft_targets(recipe, dataset, folder):
     return np.mean(softened, axis=0)
 
 
-def _softened(name, images, temperature):
-    """The mean softened probabilities of the images and of their mirror images, float32."""
+def _softened(name, rows, temperature):
+    """A teacher's softened probabilities, the mean over a row and its mirror image; float32."""
     model = load_model(name, classifier_activation=None, deploy=True)
-    views = (images, images[:, :, ::-1])
-    logits = (predict(model, np.ascontiguousarray(view), progress=True) for view in views)
-    softened = [np.exp(log_probabilities(view / temperature, are_probabilities=False)) for view in logits]
+    views = [rows, rows[:, :, ::-1]] if rows.ndim == 4 else [rows]
+    softened = []
+    for view in views:
+        logits = predict(model, np.ascontiguousarray(view), progress=sys.stdout.isatty())
+        softened.append(np.exp(log_probabilities(logits / temperature, are_probabilities=False)))
     return np.mean(softened, axis=0).astype("float32")

@@ -218,12 +218,8 @@ def _faster(network, recipe):
         from training import scanned_jax
         from training import unit_functions_jax
 
-        if (
-            deep
-            and not recipe.average
-            and not recipe.teachers
-            and (pieces := _pieces(network, unit_functions_jax.TOGETHER))
-        ):
+        by_units = deep and not (recipe.average or recipe.teachers)
+        if by_units and (pieces := _pieces(network, unit_functions_jax.TOGETHER)):
             optimizer = unit_functions_jax.UnitwiseCoupledSGD
             model = functools.partial(unit_functions_jax.UnitwiseTrainingModel, pieces=pieces)
         elif scanned_jax.is_useful():

@@ -4,13 +4,17 @@ import contextlib
 import io
 import pathlib
 import re
+import shutil
 import sys
+import tempfile
 from typing import NamedTuple
 
 import numpy as np
 
 from training.card import LICENSE
+from training.card import SAFETENSORS
 from training.card import is_of_a_recipe
+from training.card import safetensors_bytes
 from zoo.card import eval_results
 from zoo.card import example_shape
 from zoo.card import snippet
@@ -42,14 +46,14 @@ FILES = {
     "golden.npz",
     "history.csv",
     "metadata.json",
-    "model.safetensors",
+    SAFETENSORS,
     "model.weights.h5",
     "recipe.json",
     "test_logits.npz",
 }
 # Of anyone's own model; `finetune` makes the others too, `zoo.save_model` does not.
 OWN_FILES = FILES - {"curves.png", "history.csv", "test_logits.npz"}
-REMADE = {"README.md", "model.safetensors", SUMS}  # by `python -m training card`
+REMADE = {"README.md", SAFETENSORS, SUMS}  # by `python -m training card`
 KEPT = {".gitattributes"}  # the Hub's own file
 GOLDEN_TOLERANCE = 1e-4  # between backends
 TOP1_TOLERANCE = 5e-4  # likewise: one row of 2,000 that hangs on the last digit
@@ -89,23 +93,48 @@ def publish(name, namespace=None, private=False, dry_run=False, folder=None, dat
         ValueError: a check failed, or the Hub's validation refused the card.
         OSError: no such folder, or the Hub cannot be reached or refuses.
     """
-    folder = find_waiting(name) if folder is None else pathlib.Path(folder)
-    checks = tuple(check_publishable(name, folder, data_dir))
     repository = f"{namespace}/{name}" if namespace else repository_of(name)
-    pin = sha256(folder / SUMS)
-    if dry_run:
-        return Publication(repository, None, tag_of(pin), pin, False, checks)
-    try:
-        commit, changed = _upload(folder, repository, private, tag_of(pin), name)
-    except (*client_errors(), ValueError) as error:
-        if isinstance(error, ValueError):  # the Hub's own words on what was sent
-            words = " ".join(str(error).split())
-            raise ValueError(f"{endpoint()} refuses {repository}, and nothing was published: {words}") from error
-        raise OSError(
-            f"cannot publish {repository} at {endpoint()}: {explain(error)}; run the same command again: what has "
-            "arrived is kept"
-        ) from error
+    with completed(find_waiting(name) if folder is None else pathlib.Path(folder)) as folder:
+        checks = tuple(check_publishable(name, folder, data_dir))
+        pin = sha256(folder / SUMS)
+        if dry_run:
+            return Publication(repository, None, tag_of(pin), pin, False, checks)
+        try:
+            commit, changed = _upload(folder, repository, private, tag_of(pin), name)
+        except (*client_errors(), ValueError) as error:
+            if isinstance(error, ValueError):  # the Hub's own words on what was sent
+                words = " ".join(str(error).split())
+                raise ValueError(f"{endpoint()} refuses {repository}, and nothing was published: {words}") from error
+            raise OSError(
+                f"cannot publish {repository} at {endpoint()}: {explain(error)}; run the same command again: what has "
+                "arrived is kept"
+            ) from error
     return Publication(repository, commit, tag_of(pin), pin, changed, checks)
+
+
+@contextlib.contextmanager
+def completed(folder):
+    """The folder, or where it has the sum of model.safetensors alone, as those of the package, a copy with that file.
+
+    Raises:
+        ValueError: the folder is not sound, or what is made here is not what the sum is of.
+    """
+    if (folder / SAFETENSORS).exists() or not (folder / SUMS).is_file():
+        yield folder
+        return
+    listed = read_sums(folder / SUMS).get(SAFETENSORS)
+    if listed is None:  # it never had one: the checks say so
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as work:
+        copy = pathlib.Path(shutil.copytree(folder, pathlib.Path(work) / folder.name))
+        (copy / SAFETENSORS).write_bytes(safetensors_bytes(load_folder(folder, compile=False)))
+        if sha256(copy / SAFETENSORS) != listed.digest:
+            raise ValueError(
+                f"{SAFETENSORS} as it is made here from {folder} is not that of its {SUMS}; run `python -m training "
+                f"card {folder}`, which gives another pin"
+            )
+        yield copy
 
 
 def find_waiting(name):
@@ -149,8 +178,8 @@ def check_publishable(name, folder, data_dir=None):
     if not error <= GOLDEN_TOLERANCE:
         raise ValueError(f"{folder}: the golden outputs are off by {error:.2g}, expected at most {GOLDEN_TOLERANCE:g}")
     yield f"golden outputs within {error:.1g}"
-    _check_safetensors(model, folder / "model.safetensors", mend)
-    yield "model.safetensors holds the same weights"
+    _check_safetensors(model, folder / SAFETENSORS, mend)
+    yield f"{SAFETENSORS} holds the same weights"
     yield _check_accuracy(model, details, data_dir) if recipe else "accuracy not measured again: the data are one's own"
     _check_card(folder, model, details, mend)
     yield "the card is complete, and its first snippet runs"

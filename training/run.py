@@ -18,8 +18,10 @@ import numpy as np
 
 from training import further_seeds
 from training import loop
+from training.card import SAFETENSORS
 from training.card import card_text
 from training.card import history_csv
+from training.card import leave_out_second_copy
 from training.card import own_card
 from training.card import safetensors_bytes
 from training.curves import curves_png
@@ -254,7 +256,7 @@ def train(
         "epochs": recipe.epochs,
         "minutes": minutes_taken,
         "hardware": hardware,
-        **(_cross_validation(recipe, dataset) if dataset.name in BUNDLED_DATASETS else {}),
+        **_cross_validation(recipe, dataset),
     }
     details = {
         "name": recipe.name,
@@ -280,7 +282,7 @@ def train(
         files={
             "history.csv": history_csv(fitted.history),
             "curves.png": curves_png(fitted.history, f"{recipe.name}, seed {seeds[0]}", fitted.alpha_beta),
-            "model.safetensors": safetensors_bytes(published),
+            SAFETENSORS: safetensors_bytes(published),
             "test_logits.npz": logits_npz(logits),
         },
         overwrite=True,
@@ -288,6 +290,7 @@ def train(
     if bundle:
         copy = shutil.copytree(weights, BUNDLED / f".{recipe.name}.new", dirs_exist_ok=True)
         weights = BUNDLED / recipe.name
+        leave_out_second_copy(copy, weights)
         put_in_place(copy, weights)
     return weights
 
@@ -450,6 +453,8 @@ def by_superclass(dataset, logits):
 
 
 def _cross_validation(recipe, dataset):
+    if dataset.name not in BUNDLED_DATASETS or recipe.teachers:  # teachers have seen rows of every fold
+        return {}
     from training.tabular import cross_validate
 
     return {"cross_validation": cross_validate(recipe, dataset)}
