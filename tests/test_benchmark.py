@@ -270,7 +270,7 @@ def test_scaling_by_depth(tmp_path, monkeypatch):
 def test_variants_of_the_modern_recipe():
     variants = modern.variants()
     base = dataclasses.asdict(variants.pop("base"))
-    short, distilled = (dataclasses.asdict(variants.pop(name)) for name in ("l2 on alpha and beta", "distilled"))
+    short, distilled = (dataclasses.asdict(variants.pop(name)) for name in ("l2 on alpha and beta", modern.DISTILLED))
     assert short["multipliers"] != base["multipliers"]
     assert {field for field in short if short[field] != distilled[field]} == {"teachers", "distillation", "temperature"}
     changed = {}

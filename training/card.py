@@ -75,6 +75,7 @@ def card_text(details):
         f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
         # Of the project's recipes; what led to options of one's own is not recorded.
         f"that time.{'' if 'command' in details else ' No choice was made on the test rows.'}\n",
+        *_teachers(details),
         *_storage(details),
         *_added(results.get("added", ())),
         "![training curves](curves.png)\n",
@@ -170,6 +171,14 @@ def _added(runs):
         f"{run['versions']['keras']}); their weights were not kept.\n"
         for run in runs
     ]
+
+
+def _teachers(details):
+    teachers = details.get("teachers")
+    if not teachers:
+        return []
+    names = ", ".join(f"{name} (model.weights.h5 {digest[:12]})" for name, digest in teachers.items())
+    return [f"Its teachers: {names}. The minutes leave out their answers, which were made before.\n"]
 
 
 def _storage(details):

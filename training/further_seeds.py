@@ -6,6 +6,7 @@ import pathlib
 from training.card import is_of_a_recipe
 from training.card import rewrite
 from training.checkpoints import read_json
+from training.distillation import differing_teachers
 from training.own_data import check_writable
 from training.recipes import Recipe
 from training.recipes import decisive
@@ -40,6 +41,8 @@ def check_addable(folder, recipe, seeds, dataset):
     if differ := [key for key in here if stored.get(key) != here[key]]:
         words = "; ".join(f"{key} {stored.get(key)!r}, here {here[key]!r}" for key in differ)
         raise ValueError(f"{folder} is of another training: {words}; give its own name and options")
+    if other := differing_teachers(facts, recipe):
+        raise ValueError(f"{folder} was taught by other weights of {', '.join(other)}; train it anew")
     check_same_data(facts, dataset)
     if twice := [seed for seed in seeds if seed in stored_seeds(facts)]:
         raise ValueError(f"{folder} has the seeds {stored_seeds(facts)}; give others by --seeds than {twice}")

@@ -17,7 +17,6 @@ import keras
 import numpy as np
 
 from training import checkpoints
-from training import distillation
 from training import unit_functions
 from training.machine import hardware
 from training.machine import versions
@@ -77,7 +76,7 @@ def fit(
     quiet=False,
     devices=1,
     callbacks=(),
-    soft_targets=None,
+    taught=None,
 ):
     """Trains a model, or goes on where an earlier call stopped.
 
@@ -101,8 +100,8 @@ def fit(
         devices: Devices to spread each batch over; see `distribution`. An
             equal part for each.
         callbacks: Further Keras callbacks; a "batch" is a call.
-        soft_targets: Those of `training.distillation` for these rows, where
-            the recipe has teachers.
+        taught: What `training.distillation.ask_teachers` gives for these rows,
+            where the recipe has teachers.
 
     Returns:
         A `Fitted`.
@@ -110,7 +109,7 @@ def fit(
     Raises:
         ValueError: the folder holds another run, a batch is larger than the
             data, there are not so many devices, or the recipe's teachers were
-            not asked.
+            not asked about these rows.
         BlockingIOError: another process trains in this folder.
         FloatingPointError: the loss is not finite; names the step and the
             layer. The last good checkpoint is kept.
@@ -121,11 +120,7 @@ def fit(
     steps = len(x) // recipe.batch_size
     if steps < 1:
         raise ValueError(f"batch_size {recipe.batch_size} is larger than the {len(x)} training rows; make it smaller")
-    if bool(recipe.teachers) != (soft_targets is not None):
-        raise ValueError(
-            f"{recipe.name} has the teachers {recipe.teachers}; received "
-            f"{'no' if soft_targets is None else 'some'} soft_targets; `training.train` asks them"
-        )
+    _check_taught(taught, recipe, len(x), num_classes)
     found = check_devices(devices, recipe.batch_size)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,8 +135,8 @@ def fit(
         "deterministic": deterministic,
         "versions": {"keras": keras.__version__, backend: __import__(backend).__version__},
     }
-    if recipe.teachers:
-        run["teachers"] = distillation.pins(recipe)
+    if taught:
+        run["teachers"] = taught.teachers
     arguments = {"classifier_activation": None, **(build_arguments or {})}
     with contextlib.ExitStack() as held:
         held.enter_context(only_run_in(folder))
@@ -149,7 +144,7 @@ def fit(
         keras.utils.set_random_seed(seed)
         plain = build(recipe, num_classes, **arguments)  # what is returned lives on one device
         held.enter_context(distribution(found))
-        model = prepare(recipe, plain, x, y, num_classes, seed, steps, arguments, soft_targets)
+        model = prepare(recipe, plain, x, y, num_classes, seed, steps, arguments, taught)
         if model.training_pass:
             from training.unit_functions_tensorflow import one_function_for_all_calls
 
@@ -174,7 +169,21 @@ def fit(
         return Fitted(plain, keeper.history, average, np.array(keeper.alpha_beta), keeper.machines)
 
 
-def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments, soft_targets=None):
+def _check_taught(taught, recipe, rows, num_classes):
+    said = tuple(taught.teachers) if taught else ()
+    if said != tuple(recipe.teachers):
+        raise ValueError(
+            f"{recipe.name} has the teachers {list(recipe.teachers)}; received answers of {list(said)}; "
+            "`training.train` asks them"
+        )
+    if taught and taught.soft_targets.shape != (rows, num_classes):
+        raise ValueError(
+            f"{recipe.name}: the teachers' answers have the shape {taught.soft_targets.shape}, expected "
+            f"{(rows, num_classes)}, a row for each training row"
+        )
+
+
+def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments, taught=None):
     """What is trained; it starts from the weights of the plain model."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.dtype)
@@ -184,7 +193,7 @@ def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments, soft_targe
     finally:
         keras.config.set_dtype_policy(policy)
     network.set_weights(plain.get_weights())
-    model = model(network, recipe, x, y, num_classes, seed, soft_targets=soft_targets)
+    model = model(network, recipe, x, y, num_classes, seed, soft_targets=taught.soft_targets if taught else None)
     model.compile(
         optimizer=optimizer(
             learning_rate_schedule(recipe, steps),

@@ -127,14 +127,17 @@ def completed(folder):
         yield folder
         return
     with tempfile.TemporaryDirectory() as work:
-        copy = pathlib.Path(shutil.copytree(folder, pathlib.Path(work) / folder.name))
+        copy = pathlib.Path(shutil.copytree(folder, pathlib.Path(work) / folder.absolute().name))
         (copy / SAFETENSORS).write_bytes(safetensors_bytes(load_folder(folder, compile=False)))
         if sha256(copy / SAFETENSORS) != listed.digest:
             raise ValueError(
                 f"{SAFETENSORS} as it is made here from {folder} is not that of its {SUMS}; run `python -m training "
                 f"card {folder}`, which gives another pin"
             )
-        yield copy
+        try:
+            yield copy
+        except (OSError, ValueError) as error:  # what is to be mended is the folder, not the copy
+            raise type(error)(str(error).replace(str(copy), str(folder))) from error
 
 
 def find_waiting(name):

@@ -42,8 +42,9 @@ class Recipe:
         label_smoothing: Share of each target spread over all classes.
         teachers: Names of pretrained models of the same classes whose softened
             outputs are learnt too (`training.distillation`).
-        distillation: Share of the loss that is distance to the teachers.
-        temperature: By what their logits and the network's are divided there.
+        distillation: Share of the loss that is the divergence from the
+            teachers, `temperature^2 * KL(theirs, the network's)`.
+        temperature: By what the logits of both are divided there.
         average: Momentum of a moving average of the weights; 0 is none.
         publish: `"last"` weights or their `"average"`; chosen on a validation
             split.
@@ -108,8 +109,12 @@ class Recipe:
                 f"{self.name}: distillation is a share of the loss, above 0 with teachers and 0 without; received "
                 f"{self.distillation!r} and teachers {self.teachers!r}"
             )
+        if not isinstance(self.teachers, tuple) or len(set(self.teachers)) < len(self.teachers):
+            raise ValueError(f"{self.name}: teachers is a tuple of different names; received {self.teachers!r}")
         if self.teachers and (self.mixup or self.cutmix):
-            raise ValueError(f"{self.name}: teachers were asked about whole images; leave mixup and cutmix out")
+            raise ValueError(
+                f"{self.name}: teachers are asked about rows, not about mixtures of two; leave mixup and cutmix out"
+            )
         if self.publish == "average" and not self.average:
             raise ValueError(f"{self.name}: publish='average' needs average > 0; received {self.average!r}")
 
@@ -353,8 +358,8 @@ def _distilled(name, paper):
 
     A tenth of the loss is cross-entropy of the classes, the rest of the teachers' mean softened outputs: temperature 4
     and these shares are those that Tian et al. (2020, Contrastive Representation Distillation) have for Hinton et al.'s
-    distillation on CIFAR-100. The teachers saw the training rows alone, and were asked once about each, as it is and
-    mirrored. Nothing of this was chosen here.
+    distillation on CIFAR-100. The teachers were trained on the training rows, and were asked about each of them,
+    as it is and mirrored, before the run. Nothing of this was chosen here.
     """
     return dataclasses.replace(
         _modern_small(name, paper),

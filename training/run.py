@@ -25,7 +25,8 @@ from training.card import leave_out_second_copy
 from training.card import own_card
 from training.card import safetensors_bytes
 from training.curves import curves_png
-from training.distillation import soft_targets
+from training.distillation import ask_teachers
+from training.distillation import differing_teachers
 from training.machine import bfloat16_is_slow
 from training.machine import versions
 from training.own_data import check_writable
@@ -51,6 +52,7 @@ from zoo.registry import train_command
 
 PACKAGING = ("huggingface_hub", "matplotlib", "safetensors")  # for the card, the picture, model.safetensors
 UNLIKELY = 1e-4  # of the stored test logits
+TEACHERS_KNOW = "the teachers were trained on the held-out rows too"
 SPLIT_SEED = 0  # of the validation split: the same for all recipes, or they could not be compared
 
 
@@ -187,7 +189,10 @@ def train(
             "long as in float32; --dtype float32 makes another run of it, of which the card tells",
             file=sys.stderr,
         )
-    taught = soft_targets(recipe, dataset, home)
+    if recipe.teachers and validation is not None:
+        print(f"{recipe.name}: {TEACHERS_KNOW}, so the figures on these flatter it", file=sys.stderr)
+    loop.check_devices(devices, recipe.batch_size)  # before the teachers, who take their time
+    taught = ask_teachers(recipe, dataset, home, minutes_left)
     runs = []
     for seed in seeds:
         left = minutes_left()
@@ -205,7 +210,7 @@ def train(
             arguments,
             devices=devices,
             callbacks=[*callbacks, *logs_of(recipe, seed, folder, tensorboard)],
-            soft_targets=taught,
+            taught=taught,
         )
         if validation is not None:
             runs.append({"seed": seed, **_validated(fitted, dataset)})
@@ -222,6 +227,7 @@ def train(
             "rows": len(dataset.y_test),
             "runs": runs,
             "choice": better_weights(runs),
+            **({"caution": TEACHERS_KNOW} if recipe.teachers else {}),
         }
         loop.checkpoints.write_atomically(home / "validation.json", (json.dumps(facts, indent=1) + "\n").encode())
         return home / "validation.json"
@@ -261,6 +267,7 @@ def train(
     details = {
         "name": recipe.name,
         "recipe": dataclasses.asdict(recipe),
+        **({"teachers": taught.teachers} if taught else {}),
         "data": {
             "name": dataset.name,
             "sha256": dataset.sha256,
@@ -317,6 +324,8 @@ def _refuse_another(made, recipe, seeds, remedy):
         return
     facts = loop.checkpoints.read_json(made)
     stored = stored_seeds(facts)
+    if other := made.name == "recipe.json" and differing_teachers(facts, recipe):
+        raise ValueError(f"{made} was taught by other weights of {', '.join(other)}; {remedy}")
     if not same_choice(facts, recipe, seeds[: len(stored)]):
         raise ValueError(
             f"{made} is of another run (seeds {stored}, {facts['recipe']['epochs']} epochs) than this one (seeds "
@@ -346,7 +355,7 @@ def epochs_in(minutes, recipe, dataset, arguments, home, devices, stop_after=Non
     with tempfile.TemporaryDirectory() as folder:
         try:
             rows = dataset.x_train, dataset.y_train, len(dataset.class_names)
-            taught = soft_targets(recipe, dataset, home)
+            taught = ask_teachers(recipe, dataset, home)
             loop.fit(long_enough, *rows, folder, 0, stop_after, arguments, True, devices, [clock], taught)
         except loop.Interrupted:
             if clock.seconds_per_step is None:

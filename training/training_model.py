@@ -39,6 +39,7 @@ class TrainingModel(keras.Model):
         self.soft_targets_on_device = None if soft_targets is None else _constant(soft_targets, "float32")
         self.augmentation_seed = keras.random.SeedGenerator(seed)
         self.cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
+        self.divergence = keras.losses.KLDivergence()
         self.accuracy = keras.metrics.Mean(name="accuracy")
         self.built = True  # every part is; else Keras would try it out on rows of floats
 
@@ -85,10 +86,10 @@ class TrainingModel(keras.Model):
         logits, targets, *soft_targets = y_pred
         loss = self.cross_entropy(targets, logits)
         for soft in soft_targets:
-            # The square keeps the gradient's size at any temperature (Hinton et al., 2015).
             share, temperature = self.recipe.distillation, self.recipe.temperature
-            distance = temperature**2 * self.cross_entropy(soft, ops.cast(logits, "float32") / temperature)
-            loss = (1 - share) * loss + share * distance
+            softened = ops.softmax(ops.cast(logits, "float32") / temperature)
+            # The square keeps the gradient's size at any temperature (Hinton et al., 2015).
+            loss = (1 - share) * loss + share * temperature**2 * self.divergence(soft, softened)
         return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):

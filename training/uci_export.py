@@ -11,6 +11,7 @@ import numpy as np
 from training import uci as grid
 from training import uci_ensemble
 from training.card import LICENSE
+from training.card import SAFETENSORS
 from training.card import card_text
 from training.card import history_csv
 from training.card import safetensors_bytes
@@ -32,7 +33,7 @@ from zoo.registry import train_command
 
 METHOD = "SNN"
 WIDTHS = (32, 64, 96, 128)  # tried beside the slice's own, which is wider
-MOST_PARAMETERS = 90_000  # twice in a folder, in float32, beside the logits on the test rows: below 1 MB
+MOST_PARAMETERS = 90_000  # of a folder that has them twice, in float32, beside the logits on the test rows: below 1 MB
 PANELS = (
     ("loss", "training loss (nats)"),
     ("validation_loss", "validation loss (nats)"),
@@ -184,7 +185,7 @@ def export(out, task, row, full, slice_, data_dir=None):
         "history.csv": history_csv(curve),
         "curves.png": curves_png(curve, name, panels=PANELS),
         "test_logits.npz": npz_bytes(logits=logits),
-        "model.safetensors": safetensors_bytes(model),
+        SAFETENSORS: safetensors_bytes(model),
     }
     return save_model(model, pathlib.Path(out) / "hub" / name, details, card_text(details), files, overwrite=True)
 

@@ -3,9 +3,9 @@
 A folder is Keras's own directory format (config.json, metadata.json,
 model.weights.h5) with a card, the recipe, the history, golden outputs, the
 logits on the test set, the same weights as model.safetensors, and SHA256SUMS. It
-is exactly what goes to the Hub (zoo/hub.py); in the package of model.safetensors
-there is the sum alone, publishing makes the file (training/publishing.py). What may be in it is checked before
-Keras reads it (zoo/safety.py).
+is exactly what goes to the Hub (zoo/hub.py), but for model.safetensors: folders in
+the package have only its sum, and training/publishing.py makes the file again. What
+may be in a folder is checked before Keras reads it (zoo/safety.py).
 """
 
 import contextlib
