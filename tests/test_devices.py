@@ -28,6 +28,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, "tests")
 from test_loop import *
+from training.distillation import Taught
 
 
 class Seeds(keras.callbacks.Callback):
@@ -47,6 +48,13 @@ assert abs(one.history[0]["loss"] - two.history[0]["loss"]) < 1e-5
 assert one.history[0]["accuracy"] == two.history[0]["accuracy"]
 assert abs(one.average[0] - np.asarray(one.model.trainable_variables[0])).max() > 1e-4  # weights moved
 assert np.isfinite(two.model.predict(rows()[0], verbose=0)).all()  # it lives on one device again
+
+taught = dataclasses.replace(recipe, teachers=("snn_mlp4.digits",), distillation=0.9, temperature=4.0)
+said = Taught(np.linspace([0, 1], [1, 0], 100).astype("float32"), {"snn_mlp4.digits": ""})
+one, two = (loop.fit(taught, *rows(), 2, f"{out}/taught{n}", devices=n, taught=said) for n in (1, 2))
+for a, b in zip(weights(one), weights(two), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+assert abs(one.history[0]["loss"] - two.history[0]["loss"]) < 1e-4
 
 if keras.backend.backend() == "jax":  # batch norm too is over the whole batch there
     # One step: at this rate the next ones multiply a difference of rounding (1e-7) by hundreds, by how much depends on

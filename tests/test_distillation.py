@@ -13,7 +13,10 @@ from test_loop import TINY
 from test_loop import StopAt
 from test_loop import assert_same_run
 from test_loop import images
+from test_loop import only_jax
 from test_loop import rows
+from test_loop import steps_joined
+from test_loop import weights
 
 import training
 import zoo
@@ -128,6 +131,33 @@ def test_stopped_and_gone_on_with_it_ends_as_it_would_have(tmp_path, make, base)
     assert any((a != b).any() for a, b in zip(whole.model.get_weights(), untaught.model.get_weights(), strict=True))
 
 
+@only_jax
+def test_steps_in_one_call_have_teachers_too(tmp_path, monkeypatch):
+    x, y = rows()
+    recipe = dataclasses.replace(TINY, **TAUGHT, learning_rate=1e-3)
+    said = taught(softmax(np.random.default_rng(0).normal(size=(len(x), 2))).astype("float32"), recipe)
+    single = loop.fit(recipe, x, y, 2, tmp_path / "single", taught=said)
+    with steps_joined(monkeypatch, 50):
+        joined = loop.fit(recipe, x, y, 2, tmp_path / "joined", taught=said)
+    for one, other in zip(weights(single), weights(joined), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="units share a function on TensorFlow and JAX")
+def test_deep_networks_have_teachers_too(tmp_path, monkeypatch):
+    """Whose units share a function on TensorFlow, and are trained without that on JAX."""
+    x, y = images(16)
+    recipe = get_recipe("mpelu_nopre_resnet164.cifar100")
+    short = {"epochs": 1, "batch_size": 8, "dtype": "float32", "overrides": {"depth": 38}}
+    recipe = dataclasses.replace(recipe, **short, **TAUGHT)
+    said = taught(softmax(np.random.default_rng(0).normal(size=(16, 10))).astype("float32"), recipe)
+    plain = loop.fit(recipe, x, y, 10, tmp_path / "plain", taught=said)
+    monkeypatch.setattr(loop, "DEEP_UNITS", 12)
+    deep = loop.fit(recipe, x, y, 10, tmp_path / "deep", taught=said)
+    for one, other in zip(deep.model.get_weights(), plain.model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * max(1, np.abs(other).max()))
+
+
 def test_other_weights_of_a_teacher_are_another_run(tmp_path):
     x, y = rows()
     recipe = dataclasses.replace(TINY, **TAUGHT)
@@ -158,20 +188,20 @@ def test_a_network_with_a_teacher_through_to_its_card(tmp_path, capsys, monkeypa
     assert validated["runs"][0]["last"]["top1"] > 0.5
     known = "the teachers were trained on the held-out rows too"
     assert validated["caution"] == known and known in capsys.readouterr().err
-    weights = training.train(recipe, out=tmp_path)
+    made = training.train(recipe, out=tmp_path)
     rows_of = {path: np.load(path).shape for path in tmp_path.rglob("teacher-snn_mlp4.digits-*.npy")}
     assert sorted(shape for shape in rows_of.values())[-1] == zoo.load_dataset("digits").y_train.shape + (10,)
     assert len(rows_of) == 2  # the rows differ, so each has its own answers
-    card = (weights / "README.md").read_text()
+    card = (made / "README.md").read_text()
     assert "| teachers | ['snn_mlp4.digits'] |" in card and "| temperature | 2.0 |" in card
-    assert zoo.evaluate(zoo.load_model(weights), "digits")["top1"] > 0.5
+    assert zoo.evaluate(zoo.load_model(made), "digits")["top1"] > 0.5
     (digest,) = distillation.teachers_of(recipe).values()
     assert f"Its teachers: snn_mlp4.digits (model.weights.h5 {digest[:12]})" in card
-    training.train(recipe, out=tmp_path / "more", seeds=[1], add_to=weights)
-    assert "(n = 2, seeds [0, 1]" in (weights / "README.md").read_text()
+    training.train(recipe, out=tmp_path / "more", seeds=[1], add_to=made)
+    assert "(n = 2, seeds [0, 1]" in (made / "README.md").read_text()
     monkeypatch.setattr(distillation, "teachers_of", lambda recipe: {"snn_mlp4.digits": "other weights"})
     with pytest.raises(ValueError, match="was taught by other weights of snn_mlp4.digits; train it anew"):
-        training.train(recipe, out=tmp_path / "more", seeds=[2], add_to=weights)
+        training.train(recipe, out=tmp_path / "more", seeds=[2], add_to=made)
     with pytest.raises(ValueError, match="was taught by other weights of snn_mlp4.digits; give another --out"):
         training.train(recipe, out=tmp_path)
     timed = training.train(recipe, out=tmp_path / "timed", minutes=0.05)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -227,6 +228,12 @@ def test_the_package_leaves_out_what_publishing_makes_again(hub, finished, unche
     assert publish(SMALL, folder=folder).pin == sha256(finished / SUMS)
     _, published = hub.repositories[f"keras-mpelu/{SMALL}"]["commits"][-1]
     assert {file: published[file] for file in published if file != ".gitattributes"} == contents(finished)
+    # What a check says of the copy is to be mended in the folder.
+    with pytest.raises(ValueError, match=re.escape(f"{folder}/README.md lacks")), completed(folder) as copy:
+        assert copy != folder
+        raise ValueError(f"{copy}/README.md lacks '## Limits'; run `python -m training card {copy}`")
+    monkeypatch.chdir(folder)
+    assert publish(SMALL, folder=".", dry_run=True).pin == sha256(finished / SUMS)
     # Another version of the library might lay the file out otherwise.
     monkeypatch.setattr("training.publishing.safetensors_bytes", lambda model: b"laid out otherwise")
     assert main(["publish", SMALL, "--dry-run", "--folder", str(folder)]) == 1
