@@ -278,7 +278,7 @@ def _text(ours, paper, seeds, full, untrained, slice_):
             f"{np.mean(both):.4f}."
             + (f" Diverged, and counted with the weights at the start: {', '.join(untrained)}." if untrained else "")
         )
-    parts += _seeds(*seeds, slice_.settings["headline"]["method"])
+    parts += _seeds(*seeds, ours, slice_.settings["headline"]["method"])
     reported = np.isfinite(paper.accuracy).all(axis=1)
     same = Table([], paper.methods, paper.accuracy[reported])
     parts += [
@@ -288,8 +288,8 @@ def _text(ours, paper, seeds, full, untrained, slice_):
     return parts
 
 
-def _seeds(table, lost, method):
-    """Mean and spread over the seeds, and what those that diverged do to them."""
+def _seeds(table, lost, ours, method):
+    """Mean and spread over the seeds, what those that diverged do to them, and where each seed would stand."""
     if not table.tasks:
         return []
     text = (
@@ -312,7 +312,24 @@ def _seeds(table, lost, method):
                 f" On the {len(others)} tasks on which none diverged: mean accuracy "
                 f"{_mean_and_deviation(table.of(others).accuracy)}."
             )
+    stands = [f"at seed {seed} {words}" for seed, words in _standings(table, ours, method)]
+    if stands:
+        text += f" With the seeds in turn in the table above, their rivals as they are: {'; '.join(stands)}."
     return [text]
+
+
+def _standings(table, ours, method):
+    """For each further seed, how the method would stand among the others at their one seed."""
+    tasks = [task for task in ours.tasks if task in table.tasks]
+    if not tasks:
+        return
+    place = ours.methods.index(method)
+    for column, seed in enumerate(table.methods[1:], start=1):
+        accuracy = ours.of(tasks).accuracy.copy()
+        accuracy[:, place] = table.of(tasks).accuracy[:, column]
+        average = ranks(accuracy)
+        ahead = int((average < average[place]).sum())
+        yield seed, f"average rank {average[place]:.2f}, {ahead} of the {len(average) - 1} others ahead"
 
 
 def _mean_and_deviation(accuracy):
@@ -391,7 +408,7 @@ def _large(ours, paper, classical, full):
     tasks = [task for task in LARGE if task in ours.tasks]
     if not tasks:
         return []
-    header = ["task", "test rows", "SNN", "full passes", "standard error", "paper's SNN", "best of our other six"]
+    header = ["task", "test rows", "SNN", "full passes", "standard error of SNN", "paper's SNN", "best of our other six"]
     header += classical.methods[:1] if classical else []
     rows = []
     for task in tasks:
