@@ -77,7 +77,8 @@ def readme_table(results):
 
 def _table(rows):
     lines = [
-        "| model | data | top-1, ours | n | paper | others' weights | parameters | epochs | minutes | hardware |",
+        "| model | data | top-1, ours | n | paper | others' weights | parameters | epochs | minutes of all n | "
+        "hardware |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -1,7 +1,7 @@
 """Several steps in a call, for an accelerator on JAX.
 
 For each call JAX handles every weight, momentum and average on the host: a step of a
-network of 32 layers took 8.5 to 11 ms, and `nvidia-smi` showed the GPU busy for a
+network of 32 layers took 7.6 to 12.3 ms, and `nvidia-smi` showed the GPU busy for a
 third of it (one H100, November 2026). `jax.lax.scan` leaves that on the device. On a
 processor XLA's loops are slower than calls.
 """
