@@ -220,5 +220,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "elu_net11.cifar100": "1796401334f9eecd995c01fa8a5e5910bfd0805951fc50d6d2b69e1e28940877",
+    "elu_net11.cifar100": "aa051393b7c42241536bcde8026c623e7618071bdc659883a364940432aa9641",
 }

@@ -160,5 +160,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_nopre_resnet29.cifar100": "fa584f16cacd508fd5a6eded20037fe37b7d8a46dc4b491f29003c98b9618bab",
+    "mpelu_nopre_resnet29.cifar100": "160c373e2fa3194203e0011afaeaebc9179403e13c57f1c2173fd2bd243b1c36",
 }

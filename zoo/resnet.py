@@ -167,10 +167,10 @@ PAPER = {
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
     "elu_resnet20.cifar100": "8e70240f15164dfb61a046166c22540736c20e94c3145e9e88d92ada1ce8dffa",
-    "mpelu_resnet20.cifar100": "e5c6f226c01ce86ed830f1a790b6db9bf0c1a4628155db1cb2069025790abd52",
-    "mpelu_resnet20.cifar100-modern": "7abcf7e06fb94c292eeccc77ca73ad7c7b0772a8c021c73de7e69a5b0f80a9dd",
-    "mpelu_resnet20.cifar100-nodecay": "a7e66d4eb9730d40776acd91a2d0e1ec958c28cbefdde5c859908f0da021c1b8",
-    "mpelu_resnet32.cifar100": "a390460a741ca66edba3c7bf12ef20b9b42d3fb3156bdf3f3269cf79600ec183",
-    "mpelu_resnet32.cifar100-modern": "2c2fcf6c14daa3a21acbea831cc1725c556ed5d8705313ddf65a8212cd713d53",
+    "mpelu_resnet20.cifar100": "8c5d58dddb893535a09e73dce608059893a4d2e0e94c30a3e71b7576551df18d",
+    "mpelu_resnet20.cifar100-modern": "977f66ac298147f572f83b980ee01c33af58beed57fc6f89ddeb714cebad1ee2",
+    "mpelu_resnet20.cifar100-nodecay": "78fe752b3f32d14c6488c6e4df46a51a34b8597b812de29f88c63b6e2cb1949a",
+    "mpelu_resnet32.cifar100": "a5c52a9e4c7ac2bfe9e2f579d2786d4b1dd083f31f7ebeaee7cfaeeaa0aed641",
+    "mpelu_resnet32.cifar100-modern": "d3087af31835b92ac308eb2e325c973b4e341f55f2fcac24fc16546c4fac6452",
     "relu_resnet20.cifar100": "105a195831dcc3ebd474f595760accd26c64703103855926a7a3e49b322f5503",
 }
