@@ -232,6 +232,8 @@ def test_the_package_leaves_out_what_publishing_makes_again(hub, finished, unche
     with pytest.raises(ValueError, match=re.escape(f"{folder}/README.md lacks")), completed(folder) as copy:
         assert copy != folder
         raise ValueError(f"{copy}/README.md lacks '## Limits'; run `python -m training card {copy}`")
+    with pytest.raises(ValueError, match="utf-8"), completed(folder):
+        b"\xff".decode()  # an error whose kind takes five arguments
     monkeypatch.chdir(folder)
     assert publish(SMALL, folder=".", dry_run=True).pin == sha256(finished / SUMS)
     # Another version of the library might lay the file out otherwise.

@@ -137,7 +137,8 @@ def completed(folder):
         try:
             yield copy
         except (OSError, ValueError) as error:  # what is to be mended is the folder, not the copy
-            raise type(error)(str(error).replace(str(copy), str(folder))) from error
+            kind = OSError if isinstance(error, OSError) else ValueError  # their own kinds may take other arguments
+            raise kind(str(error).replace(str(copy), str(folder))) from error
 
 
 def find_waiting(name):

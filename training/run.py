@@ -324,7 +324,7 @@ def _refuse_another(made, recipe, seeds, remedy):
         return
     facts = loop.checkpoints.read_json(made)
     stored = stored_seeds(facts)
-    if other := made.name == "recipe.json" and differing_teachers(facts, recipe):
+    if other := differing_teachers(facts, recipe):
         raise ValueError(f"{made} was taught by other weights of {', '.join(other)}; {remedy}")
     if not same_choice(facts, recipe, seeds[: len(stored)]):
         raise ValueError(
