@@ -85,12 +85,12 @@ class TrainingModel(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         logits, targets, *soft_targets = y_pred
         loss = self.cross_entropy(targets, logits)
-        for soft in soft_targets:
-            share, temperature = self.recipe.distillation, self.recipe.temperature
-            softened = ops.softmax(ops.cast(logits, "float32") / temperature)
-            # The square keeps the gradient's size at any temperature (Hinton et al., 2015).
-            loss = (1 - share) * loss + share * temperature**2 * self.divergence(soft, softened)
-        return loss
+        if not soft_targets:
+            return loss
+        share, temperature = self.recipe.distillation, self.recipe.temperature
+        softened = ops.softmax(ops.cast(logits, "float32") / temperature)
+        # The square keeps the gradient's size at any temperature (Hinton et al., 2015).
+        return (1 - share) * loss + share * temperature**2 * self.divergence(*soft_targets, softened)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         logits, targets, *_ = y_pred
