@@ -64,6 +64,13 @@ def keras_state():
     keras.utils.clear_session()
 
 
+@pytest.fixture
+def no_cross_validation(monkeypatch):
+    """For tests of whole runs on tables: five more networks and five forests a run; test_tabular.py has them."""
+    figures = {"folds": 2, "rows": 9, "accuracy": {"x": [1, 0]}}
+    monkeypatch.setattr("training.tabular.cross_validate", lambda *_: figures)
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """For tests that compile much and run it a few times: JAX optimises little, here and in processes of theirs."""

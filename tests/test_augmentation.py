@@ -1,6 +1,7 @@
 """Augmentation: every image's offset and flip are recovered from pixels that encode their place."""
 
 import collections
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import keras
 import numpy as np
 import pytest
 
+from training import get_recipe
 from training.augmentation import cutmix
 from training.augmentation import erase
 from training.augmentation import mixup
 from training.augmentation import pad_crop_flip
+from training.training_model import TrainingModel
 from zoo.image_model import CIFAR100_MEAN
 from zoo.image_model import CIFAR100_STD
 from zoo.image_model import image_input
@@ -145,3 +148,56 @@ def test_needs_no_tensorflow():
         pytest.skip("TensorFlow itself is the backend")
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.split("\n")[0] == "(2, 8, 8, 3)", result.stderr
+
+
+def batch(training=True, **settings):
+    """Images of one shade, 20 times their class, and what a step of training makes of them and of their targets."""
+    none = {"augmentation": "none", "erase": 0, "mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0}
+    recipe = dataclasses.replace(get_recipe("mpelu_nopre_resnet164.cifar100-modern"), **{**none, **settings})
+    labels = np.arange(200) % 10
+    images = np.repeat(20 * labels, 8 * 8 * 3).reshape(200, 8, 8, 3).astype("uint8")
+    inputs = keras.Input((8, 8, 3))
+    network = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs)))
+    made, targets = TrainingModel(network, recipe, images, labels, 10, seed=0).batch(np.arange(200), training)
+    return array(made), array(targets), images, np.eye(10)[labels]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"augmentation": "pad_crop_flip"}, {"erase": 4}, {"label_smoothing": 0.1}, {"mixup": 0.2}]
+)
+def test_rows_are_as_they_are_but_in_training(settings):
+    made, targets, images, one_hot = batch(training=False, **settings)
+    np.testing.assert_array_equal(made, images)
+    np.testing.assert_array_equal(targets, one_hot)
+
+
+def test_a_recipe_without_augmentation_has_none():
+    made, targets, images, one_hot = batch()
+    np.testing.assert_array_equal(made, images)
+    np.testing.assert_array_equal(targets, one_hot)
+
+
+def test_a_recipes_crops_and_erased_squares_are_filled_with_the_mean_of_its_images():
+    made, targets, images, one_hot = batch(augmentation="pad_crop_flip")
+    np.testing.assert_array_equal(targets, one_hot)
+    filled = made != images
+    assert 0.2 < filled.mean() < 0.8 and (made[filled] == 90).all()  # the mean of 0, 20, ... 180
+    made, targets, images, one_hot = batch(erase=4)
+    np.testing.assert_array_equal(targets, one_hot)
+    filled = made != images
+    assert (made[filled] == 90).all() and set(filled[..., 0].sum((1, 2))) <= set(range(17)) and filled.any()
+
+
+def test_a_recipe_smooths_its_labels():
+    made, targets, images, one_hot = batch(label_smoothing=0.1)
+    np.testing.assert_array_equal(made, images)
+    np.testing.assert_allclose(targets, 0.9 * one_hot + 0.01, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}])
+def test_a_recipe_mixes_targets_as_it_mixes_images(settings):
+    """The mean shade of a mixture is the mean of the shades of its targets."""
+    made, targets, images, one_hot = batch(**settings)
+    np.testing.assert_allclose(made.mean((1, 2, 3)), targets @ (20.0 * np.arange(10)), atol=1e-3)
+    np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
+    assert (made.mean((1, 2, 3)) != images.mean((1, 2, 3))).mean() > 0.5

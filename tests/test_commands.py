@@ -205,10 +205,8 @@ def test_finetune_on_a_csv(wine_csv, tmp_path, capsys):
         assert "would publish" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_cross_validation")
 def test_train_makes_a_complete_folder_and_resumes(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "training.tabular.cross_validate", lambda *_: {"folds": 2, "rows": 9, "accuracy": {"x": [1, 0]}}
-    )
     command = ("train", TABLE, "--out", tmp_path, "--epochs", 3, "--seeds", 1, 2)
     with monkeypatch.context() as patch:
         patch.setattr("training.loop.Keeper.on_train_begin", lambda self, logs=None: setattr(self, "stop", True))
@@ -433,6 +431,19 @@ def test_a_failed_run_of_the_queue_is_one_clear_line(tmp_path, capsys, monkeypat
     assert training_command("train", "--queue", tmp_path / "QUEUE.md", "--out", tmp_path / "runs") == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert error[-1] == f"error: 1 of the queue's runs failed: {TABLE}; their messages are above"
+
+
+def test_finetune_of_a_saved_model_that_names_no_columns(tmp_path, capsys):
+    folder = zoo.save_model(zoo.create_model("snn_mlp2", num_features=2, num_classes=2, width=8), tmp_path / "m")
+    table = tmp_path / "rows.csv"
+    table.write_text("label,column 1,column 0\n" + "".join(f"{'ab'[n % 2]},{n},{-n}\n" for n in range(20)))
+    assert training_command("finetune", folder, "--data", table, "--out", tmp_path / "out", "--epochs", 1) == 0
+    details = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert details["feature_names"] == ["column 0", "column 1"] and details["class_names"] == ["a", "b"]
+    table.write_text(table.read_text().replace("column 1", "width"))
+    assert training_command("finetune", folder, "--data", table, "--out", tmp_path / "b") == 1
+    said = capsys.readouterr().err
+    assert "('width', 'column 0'; expected 'column 0', 'column 1')" in said and "'snn_mlp4', to train it anew" in said
 
 
 def test_what_is_called_like_a_published_model_is_named_by_its_path(tmp_path, wine_csv, capsys, monkeypatch):

@@ -107,9 +107,17 @@ def two_users_of_the_norm(x):
     return layers.Multiply()([layers.Conv2D(3, 1)(x), x])
 
 
-def norm_before(**options):
+def behind_lora(x):
+    conv = layers.Conv2D(4, 3)
+    conv.build(x.shape)
+    conv.enable_lora(2)
+    conv.lora_kernel_b.assign(np.ones(conv.lora_kernel_b.shape))
+    return layers.BatchNormalization()(conv(x))
+
+
+def norm_before(filters=4, **options):
     def build(x):
-        return layers.Conv2D(4, **options)(layers.BatchNormalization()(layers.MaxPooling2D()(x)))
+        return layers.Conv2D(filters, **options)(layers.BatchNormalization()(layers.MaxPooling2D()(x)))
 
     return build
 
@@ -144,6 +152,19 @@ CASES = {
     "of another axis": (
         lambda x: layers.BatchNormalization(axis=1)(layers.Conv2D(4, 3)(x)),
         ["Conv2D", "BatchNormalization"],
+    ),
+    "before a conv in groups": (
+        norm_before(kernel_size=1, filters=6, groups=3),
+        ["MaxPooling2D", "Pointwise", "Conv2D"],
+    ),
+    "behind a conv in groups": (
+        lambda x: layers.BatchNormalization()(layers.Conv2D(6, 3, groups=3)(x)),
+        ["Conv2D"],
+    ),
+    "behind a conv with LoRA": (behind_lora, ["Conv2D", "Pointwise"]),
+    "inverted normalization": (
+        lambda x: layers.Normalization(mean=[1.0, 2, 3], variance=[4.0, 5, 6], invert=True)(layers.Conv2D(3, 1)(x)),
+        ["Conv2D", "Normalization"],
     ),
     "shared conv": (shared_conv, ["Conv2D", "Pointwise"]),
     "two norms": (two_norms, ["Conv2D"]),

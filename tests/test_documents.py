@@ -17,30 +17,17 @@ from training.benchmark import RATES
 from training.report import readme_table
 from training.report import results_csv
 from training.report import with_table
+from zoo.index import make_index
 from zoo.pretrained import FINETUNING_RATE
+from zoo.registry import read_index
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = pathlib.Path(__file__).parent.parent
 MODULES = [
-    "keras_mpelu.initializers",
-    "keras_mpelu.layers",
-    "keras_mpelu.lsuv",
-    "keras_mpelu.one_hot_columns",
-    "keras_mpelu.swap_activations",
-    "keras_mpelu.weight_normalization",
-    "keras_mpelu.spatial_pyramid",
-    "training.augmentation",
-    "training.optimizer",
-    "training.recipes",
-    "training.stacked",
-    "zoo.activations",
-    "zoo.datasets",
-    "zoo.deploy",
-    "zoo.evaluation",
-    "zoo.pretrained",
-    "zoo.registry",
-    "zoo.residual",
-    "zoo.snn",
-    "zoo.uci",
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for package in ("keras_mpelu", "zoo", "training")
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if re.search("^ *>>> ", path.read_text(), flags=re.MULTILINE)
 ]
 README = (ROOT / "README.md").read_text()
 FINETUNING = (ROOT / "results" / "finetuning.csv").read_text()
@@ -91,6 +78,7 @@ def test_the_readme_table_is_up_to_date():
     results = (ROOT / "results" / "models.csv").read_text()
     assert results == results_csv(), "run `python -m training report`"
     assert README == with_table(README, results, FINETUNING), "run `python -m training report`"
+    assert make_index(models_only=True) == read_index(), "run `python -m zoo index --models`"
 
 
 def test_ci_says_of_every_test_file_whether_it_is_run_on_pytorch():
@@ -110,8 +98,3 @@ def test_fine_tuning_beats_training_from_scratch_as_the_readme_says():
     ]
     best = max(range(5), key=lambda place: sum(row[place] for row in rates))
     assert RATES[best] == FINETUNING_RATE  # what `load_model` compiles with
-
-
-def test_every_row_of_the_table_is_a_loadable_model():
-    for name in zoo.list_models(pretrained=True):
-        assert f"`{name}`" in README

@@ -97,10 +97,11 @@ def test_images_of_another_size_are_refused():
         zoo.evaluate(model, data_set(np.zeros((2, 28, 28, 3), "uint8"), np.zeros(2, int), 100))
 
 
-def test_a_softmax_layer_gives_probabilities():
+@pytest.mark.parametrize("name", ["last", "classifier"])
+def test_a_softmax_layer_gives_probabilities(name):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6,))
-    logits = keras.layers.Dense(4, name="last")(inputs)
+    logits = keras.layers.Dense(4, name=name)(inputs)
     model = keras.Model(inputs, keras.layers.Softmax()(logits))
     x, y = np.random.default_rng(0).normal(size=(50, 6)).astype("float32"), np.arange(50) % 4
     expected = zoo.evaluate(keras.Model(inputs, logits), data_set(x, y, 4))

@@ -153,10 +153,18 @@ def test_more_numbers_than_a_kernel_takes_at_once(axis):
         assert_close(actual.squeeze(), value.squeeze())
 
 
-@pytest.mark.parametrize("alpha, beta", [((), (4,)), ((4,), ()), ((3, 1), (4,)), ((1, 4), (4,))])
-def test_alpha_and_beta_of_other_shapes(alpha, beta):
+@pytest.mark.parametrize(
+    "x, alpha, beta",
+    [
+        *(((5, 3, 4), *shapes) for shapes in [((), (4,)), ((4,), ()), ((3, 1), (4,)), ((1, 4), (4,))]),
+        ((4,), (4,), (4,)),  # shared along no axis
+        ((5, 3, 4), (5, 1, 4), ()),
+        ((1100, 1000), (1100, 1), (1100, 1)),  # not along the first axis, and more than a kernel takes at once
+    ],
+)
+def test_alpha_and_beta_of_other_shapes(x, alpha, beta):
     rng = np.random.default_rng(0)
-    shapes = (5, 3, 4), alpha, beta
+    shapes = x, alpha, beta
     x, alpha, beta = (np.asarray(rng.uniform(-2, 1, shape), "float32") for shape in shapes)
     outputs, gradients = outputs_and_gradients(mpelu, (x, alpha, beta), np.ones_like(x))
     expected, expected_gradients = outputs_and_gradients(plain_mpelu, (x, alpha, beta), np.ones_like(x))

@@ -886,7 +886,7 @@ def test_what_stops_a_run_stops_the_timing_of_its_steps(tmp_path, monkeypatch, s
     monkeypatch.setattr(run, "Clock", Clock)
     recipe = get_recipe("snn_mlp2.wine")
     with pytest.raises(loop.Interrupted, match="snn_mlp2.wine stopped while its first steps were timed"):
-        run.epochs_in(2, recipe, Data(), {"num_features": 5}, tmp_path, 1, stop_after)
+        run.epochs_in(2, recipe, Data(), {"num_features": 5}, tmp_path, 1, lambda: stop_after)
     assert not list(tmp_path.iterdir())
 
 
@@ -937,24 +937,43 @@ def test_another_run_does_not_take_the_place_of_one_that_has_ended(tmp_path, mon
         run.train(recipe, out=tmp_path, validation=validation)
 
 
+@pytest.mark.usefixtures("no_cross_validation")
+def test_what_is_published_is_float32_whatever_the_callers_policy(tmp_path):
+    from training import run
+
+    recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=1)
+    expected = run.train(recipe, out=tmp_path / "plain")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    folder = run.train(recipe, out=tmp_path / "mixed")
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    assert "bfloat16" not in (folder / "config.json").read_text()
+    weights = [load_folder(place).get_weights() for place in (folder, expected)]
+    for value, same in zip(*weights, strict=True):
+        np.testing.assert_array_equal(value, same)
+    with pytest.raises(ValueError, match=r"dtype is one of .'float32', 'mixed_bfloat16'.; received 'mixed_float16'"):
+        dataclasses.replace(recipe, dtype="mixed_float16")
+
+
+@pytest.mark.usefixtures("no_cross_validation")
 def test_another_run_does_not_take_the_place_of_a_bundled_one(tmp_path, monkeypatch):
     from training import run
 
     monkeypatch.setattr(run, "BUNDLED", tmp_path / "weights")
     monkeypatch.setattr("training.card.BUNDLED", tmp_path / "weights")
-    recipe = get_recipe("snn_mlp2.wine")
+    recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=3)
     bundled = tmp_path / "weights" / recipe.name / "recipe.json"
     bundled.parent.mkdir(parents=True)
     bundled.write_text(json.dumps({"recipe": dataclasses.asdict(recipe), "results": {"seeds": [0]}}))
     for given in ({"seeds": [5]}, {"epochs": 1}):
-        with pytest.raises(ValueError, match="is of another run .seeds .0., 100 epochs. .* leave --bundle out"):
+        with pytest.raises(ValueError, match="is of another run .seeds .0., 3 epochs. .* leave --bundle out"):
             run.train(recipe, out=tmp_path / "runs", bundle=True, **given)
-    assert run.train(recipe, out=tmp_path / "runs", seeds=[0, 1], epochs=100, bundle=True) == bundled.parent
+    assert run.train(recipe, out=tmp_path / "runs", seeds=[0, 1], epochs=3, bundle=True) == bundled.parent
     assert json.loads(bundled.read_text())["results"]["seeds"] == [0, 1]
     made = {path.name for path in (tmp_path / "runs" / recipe.name / recipe.name).iterdir()}
     assert {path.name for path in bundled.parent.iterdir()} == made - {"model.safetensors"}
 
 
+@pytest.mark.usefixtures("no_cross_validation")
 def test_further_seeds_are_added_to_a_finished_folder_whose_weights_stay(tmp_path, capsys):
     from training import run
 
@@ -985,6 +1004,7 @@ def test_further_seeds_are_added_to_a_finished_folder_whose_weights_stay(tmp_pat
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
 
 
+@pytest.mark.usefixtures("no_cross_validation")
 def test_seeds_that_belong_to_another_folder_are_refused_before_they_are_trained(tmp_path, monkeypatch):
     from training import run
 

@@ -86,7 +86,9 @@ def test_the_card_gives_what_evaluate_measures(name, request):
     if given and keras.backend.backend() != "tensorflow":
         # All test rows on one backend, the one that is fastest here; the logits of some on the others.
         logits = np.load(find_folder(name)[0] / "test_logits.npz")["logits"][:500].astype("float32")
-        probabilities = zoo.load_model(name).predict(dataset.x_test[:500], verbose=0)
+        probabilities = predict(
+            zoo.load_model(name), dataset.x_test[:500], batch_size=100
+        )  # of one size: one compilation
         np.testing.assert_allclose(probabilities, np.exp(log_probabilities(logits, are_probabilities=False)), atol=5e-3)
         return
     figures = zoo.evaluate(name, dataset)
@@ -282,6 +284,18 @@ def test_a_folder_has_no_revision():
 
 def test_a_path_is_evaluated_as_its_text_is():
     assert zoo.evaluate(BUNDLED / SMALL, "wine") == zoo.evaluate(str(BUNDLED / SMALL), "wine")
+
+
+def test_a_path_is_a_folder_also_where_it_is_called_like_a_published_model(tmp_path, monkeypatch):
+    """pathlib makes of "./name" a "name", and `save_model` returns such a path."""
+    monkeypatch.chdir(tmp_path)
+    own = zoo.load_model(SMALL, num_classes=5)
+    x = np.load(find_folder(SMALL)[0] / "golden.npz")["inputs"]
+    again = zoo.load_model(zoo.save_model(own, SMALL))
+    np.testing.assert_allclose(again.predict(x, verbose=0), own.predict(x, verbose=0), atol=1e-6)
+    assert zoo.load_model(SMALL).output_shape == (None, 3)
+    with pytest.raises(FileNotFoundError, match="no folder 'snn_mlp4.digits'; give an existing folder"):
+        zoo.load_model(pathlib.Path("snn_mlp4.digits"))
 
 
 @pytest.mark.parametrize("num_classes", [0, -1, 2.5, "ten", True])

@@ -447,3 +447,20 @@ def test_import_and_listing_load_no_backend():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "name", ["relu_resnet20", "mpelu_nopre_resnet29", "mpelu_preact_resnet164", "elu_net11", "mpelu_nin", "elu_plain30"]
+)
+def test_networks_are_the_same_where_keras_is_told_channels_first(name):
+    """In keras.json or by a call: images here are (height, width, channels) in any case."""
+    expected = [(layer.name, layer.output.shape) for layer in zoo.create_model(name).layers]
+    try:
+        keras.config.set_image_data_format("channels_first")
+        model = zoo.create_model(name)
+        assert keras.config.image_data_format() == "channels_first"
+        features = zoo.load_model("mpelu_resnet20.cifar100", features=True)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert [(layer.name, layer.output.shape) for layer in model.layers] == expected
+    assert features.output_shape == (None, 64)

@@ -13,6 +13,8 @@ from zoo import pretrained
 from zoo.pretrained import BUNDLED
 from zoo.restoring import read_model
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def nopre():
     return zoo.create_model("mpelu_nopre_resnet164", depth=20, branch_end_norm=True)

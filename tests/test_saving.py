@@ -144,6 +144,41 @@ def test_details_that_do_not_fit_are_not_saved(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_details_of_numpy_are_kept_as_pythons(tmp_path):
+    labels = np.array([3, 7, 11])
+    details = {"class_names": np.unique(labels), "results": {"top1": np.float32(0.5), "rows": np.int64(4)}}
+    folder = zoo.save_model(dense(keras.Input((4,))), tmp_path / "net", details=details)
+    kept = json.loads((folder / "recipe.json").read_text())
+    assert kept == {"class_names": [3, 7, 11], "results": {"top1": 0.5, "rows": 4}}
+    assert "Top-1 accuracy 50.00 % on 4 held-out rows" in (folder / "README.md").read_text()
+    with pytest.raises(ValueError, match="what JSON cannot .a PosixPath.; give texts, numbers"):
+        zoo.save_model(dense(keras.Input((4,))), tmp_path / "other", details={"results": {"from": tmp_path}})
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("results", [{"top1": 0.93}, {"top1": 0.93, "top1_by_seed": [0.93, 0.91]}])
+def test_figures_without_rows_and_seeds_go_to_the_card(tmp_path, results):
+    details = {"results": results, "data": {"name": "mine"}, "recipe": {"rate": 0.1}}
+    folder = zoo.save_model(dense(keras.Input((4,))), tmp_path / "net", details=details)
+    card = ModelCard.load(folder / "README.md")
+    assert "Top-1 accuracy 93.00 % on held-out rows" in card.text
+    assert [(found.metric_name, found.metric_value) for found in card.data.eval_results] == [
+        ("Top-1", 0.93),
+        *([("Top-1, mean of 2 seeds", pytest.approx(0.92))] if "top1_by_seed" in results else ()),
+    ]
+
+
+def test_outputs_in_bfloat16_are_kept_in_a_file_that_numpy_reads(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = dense(keras.Input((4,)), keras.layers.Dense(6))
+    folder = zoo.save_model(model, tmp_path / "net")
+    golden = np.load(folder / "golden.npz")
+    assert golden["outputs"].dtype == "float32"
+    kernels = [np.asarray(value, "float64") for value in model.get_weights()]
+    expected = (golden["inputs"] @ kernels[0] + kernels[1]) @ kernels[2] + kernels[3]
+    np.testing.assert_allclose(golden["outputs"], expected, atol=0.05)
+
+
 def test_a_file_is_never_replaced(tmp_path):
     model = dense(keras.Input((4,)))
     image(tmp_path, "a.png", (3, 3))
@@ -249,7 +284,9 @@ def test_the_card_says_what_reads_the_folder_and_what_it_knows(tmp_path):
 
 def test_an_activation_that_no_layer_has_is_not_replaced(tmp_path):
     inputs = keras.Input((2,))
-    outputs = keras.layers.Rescaling(2.0, name="units")(keras.layers.Dense(1, name="classifier")(inputs))
+    outputs = keras.layers.UnitNormalization(name="units")(keras.layers.Dense(1, name="classifier")(inputs))
     folder = zoo.save_model(keras.Model(inputs, outputs, name="of_numbers"), tmp_path / "net")
-    with pytest.raises(ValueError, match="ends in a Rescaling layer 'units', which has no activation to replace"):
+    with pytest.raises(
+        ValueError, match="ends in a UnitNormalization layer 'units', which has no activation to replace"
+    ):
         zoo.load_model(folder, classifier_activation=None)

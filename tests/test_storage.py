@@ -27,6 +27,7 @@ from zoo.pretrained import load_folder
 from zoo.pretrained import sha256
 from zoo.pretrained import write_sums
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = "snn_mlp2.wine"
 
 

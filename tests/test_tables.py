@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from training.own_data import hold_out
 from zoo import tables
 from zoo.prediction import read_csv
 from zoo.prediction import read_table
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def command(module, *arguments):
@@ -236,6 +239,75 @@ def test_stops_early_where_nothing_can_be_learned(tmp_path):
     arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "y", "--out", tmp_path / "out")
     assert command(training, *arguments, "--learning-rate", 0.01, "--patience", 3, "--epochs", 100) == 0
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["results"]["epochs"] < 50
+
+
+def test_what_stops_the_training_is_not_what_it_is_measured_on(tmp_path, monkeypatch):
+    """Also: the weights kept are the best on the stopping rows, and rare classes weigh more where that is asked."""
+    random = np.random.default_rng(0)
+    labels = np.arange(80) % 4 == 0  # 20 rows of the rarer class
+    rows = [[str(number), f"{random.normal():.3f}", "ba"[int(label)]] for number, label in enumerate(labels)]
+    data = write(tmp_path / "noise.csv", ["number", "x", "y"], rows)
+    train, held = parts(np.array(labels ^ True, int), seed=0)  # "a" is class 0
+    given, fit = {}, keras.Model.fit
+
+    def kept(self, x, y, **options):
+        history = fit(self, x, y, **options)
+        given.update(x=x, y=y, losses=history.history["val_loss"], **options)
+        return history
+
+    monkeypatch.setattr(keras.Model, "fit", kept)
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "y", "--out", tmp_path / "out", "--balanced")
+    assert command(training, *arguments, "--learning-rate", 0.03, "--patience", 5) == 0
+    stopping = given["validation_data"]
+    assert set(given["x"][:, 0]) == set(train) and set(stopping[0][:, 0]) == set(range(80)) - set(train) - set(held)
+    counts = np.bincount(given["y"])
+    assert given["class_weight"] == pytest.approx({0: len(train) / (2 * counts[0]), 1: len(train) / (2 * counts[1])})
+    assert given["class_weight"][0] > 2 * given["class_weight"][1]
+    losses = given["losses"]
+    assert len(losses) == 5 + 1 + int(np.argmin(losses))  # the patience after the best
+    loss, _ = zoo.load_model(tmp_path / "out").evaluate(*stopping, verbose=0)
+    assert loss == pytest.approx(min(losses), rel=1e-4) and losses[-1] > min(losses) * 1.001
+
+
+def test_categories_that_the_model_does_not_know_are_told(tmp_path, capsys):
+    rows = [[str(number % 2 == 0), str(number), "ab"[number % 2]] for number in range(20)]
+    data = write(tmp_path / "a.csv", ["flag", "n", "y"], rows)
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "y", "--out", tmp_path / "out", "--epochs", 1)
+    assert command(training, *arguments) == 0
+    assert "does not know" not in capsys.readouterr().err
+    new = write(tmp_path / "new.csv", ["flag", "n"], [["True", "1"], ["", "2"], ["TRUE", "3"], ["FALSE", "4"]])
+    assert command(zoo, "predict", tmp_path / "out", new) == 0
+    said = capsys.readouterr().err
+    assert "column 'flag' has 2 of 4 cells with a category that the model does not know" in said
+    assert "first in line 4: 'TRUE'; it knows 'False', 'True')" in said
+
+
+def test_a_model_of_numbers_has_no_classes(tmp_path):
+    header, rows = mixed_rows(40)
+    data = write(tmp_path / "raw.csv", header, rows)
+    out = tmp_path / "out"
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "cost", "--out", out, "--epochs", 1)
+    assert command(training, *arguments) == 0
+    for given in ({"num_classes": 3}, {"classifier_activation": None}):
+        with pytest.raises(ValueError, match="predicts a number, so it has no classes"):
+            zoo.load_model(out, **given)
+
+
+@pytest.mark.parametrize("target", ["class", "cost"])
+def test_an_interrupted_training_keeps_what_it_has_learned(target, tmp_path, monkeypatch, capsys):
+    def interrupt(self, epoch, logs=None):
+        if epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(keras.callbacks.TerminateOnNaN, "on_epoch_begin", interrupt)
+    header, rows = mixed_rows(60)
+    data = write(tmp_path / "raw.csv", header, rows)
+    out = tmp_path / "out"
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", target, "--out", out, "--epochs", 50)
+    assert command(training, *arguments) == 0
+    assert "interrupted: keeping what was learned" in capsys.readouterr().err
+    assert json.loads((out / "recipe.json").read_text())["results"]["epochs"] == 3
+    assert command(zoo, "predict", out, data) == 0
 
 
 def bad_tables(folder):

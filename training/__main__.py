@@ -159,22 +159,21 @@ def _train(args, parse):
     try:
         made = train(
             recipe,
-            args.data_dir,
-            args.out,
-            args.seeds,
-            args.epochs,
-            args.minutes,
-            args.stop_after,
-            args.validation,
-            args.devices,
-            args.bundle,
-            (),
-            args.data,
-            args.label,
-            args.publish,
-            args.tensorboard,
-            args.dtype,
-            args.add_to,
+            data_dir=args.data_dir,
+            out=args.out,
+            seeds=args.seeds,
+            epochs=args.epochs,
+            minutes=args.minutes,
+            stop_after=args.stop_after,
+            validation=args.validation,
+            devices=args.devices,
+            bundle=args.bundle,
+            data=args.data,
+            label=args.label,
+            publish=args.publish,
+            tensorboard=args.tensorboard,
+            dtype=args.dtype,
+            add_to=args.add_to,
         )
     except Interrupted as reason:
         print(f"{reason}; the same command goes on from there", file=sys.stderr)
@@ -262,7 +261,7 @@ def _publish(args):
 
     done = publish(args.name, args.namespace, args.private, args.dry_run, args.folder, args.data_dir)
     known = read_index()["architectures"].get(args.name.partition(".")[0], {})
-    print(describe(done, known.get("family")))
+    print(describe(done, known.get("family") if done.of_a_recipe else None))
 
 
 def _report(args):

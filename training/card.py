@@ -87,7 +87,7 @@ def card_text(details):
 
 def is_of_a_recipe(details):
     """Whether recipe.json is of `training.run.train` on a data set with a name; else the model is anyone's own."""
-    return "recipe" in details and "source" not in details.get("data", {})
+    return {"recipe", "data", "results"} <= set(details) and "source" not in details["data"]
 
 
 def own_card(model, details, pictures=()):
@@ -104,7 +104,7 @@ def own_card(model, details, pictures=()):
         from training.finetune_table import report_text  # which is written in terms of this module
 
         parts.append(report_text(details, pictures))
-    if "recipe" in details:
+    if "source" in details.get("data", {}):  # by `python -m training train --data`
         data, results, versions = details["data"], details["results"], details["versions"]
         parts += [
             *_settings(details["recipe"]),
@@ -270,7 +270,7 @@ def safetensors_bytes(model):
     from safetensors.numpy import save
 
     tensors = {
-        weight.path: as_stored(np.ascontiguousarray(value))
+        weight.path: as_stored(np.asarray(value, order="C"))  # np.ascontiguousarray gives a number an axis
         for weight, value in zip(model.weights, model.get_weights(), strict=True)
     }
     if len(tensors) < len(model.weights):

@@ -9,6 +9,8 @@ from training.card import own_card
 from training.card import training_files
 from training.curves import curves_png
 from training.finetune_table import finetune_table
+from training.interrupting import StopOnWish
+from training.interrupting import signals_stop
 from training.own_data import check_writable
 from training.own_data import hold_out
 from training.own_data import loadable
@@ -17,6 +19,9 @@ from training.recipes import own_name
 from zoo.details import read_details
 from zoo.evaluation import evaluate
 from zoo.labelled_files import read_image_folders
+from zoo.prediction import check_predictable
+from zoo.prediction import feature_names
+from zoo.prediction import some
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
 from zoo.pretrained import find_folder
@@ -35,7 +40,8 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
 
     Part of the rows of every class is held out and evaluated after the last
     epoch; nothing is chosen on it. All input is read and checked
-    before the first step.
+    before the first step. The first Ctrl-C ends the training after the step,
+    and what was learned so far is evaluated and saved.
 
     An architecture and a CSV of any columns: see `training.finetune_table`.
 
@@ -92,21 +98,24 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     if "table" in known:
         arch = known.get("base_model", "snn_mlp4")
         raise ValueError(f"{name!r} was made of a table of one's own; give its architecture, {arch!r}, to train anew")
+    check_predictable(body, known)
+    of_images = len(body.input_shape) == 4
     if data.is_dir():
-        if len(body.input_shape) != 4:
+        if not of_images:
             raise ValueError(
                 f"{name!r} takes the columns of a table; {data} is a folder: give a CSV, or an image model"
             )
         x, y, class_names = read_image_folders(data, body.input_shape[1:])
         columns = []
     else:
-        if not known.get("feature_names"):
+        if of_images:
             raise ValueError(f"{name!r} takes images; {data} is a table: give a folder of class folders")
         x, y, class_names, columns = read_labelled_csv(data, label)
-    _check_columns(name, data, columns, known.get("feature_names", []))
-    if columns:  # in the model's order
-        x = x[:, [columns.index(column) for column in known["feature_names"]]]
-        columns = known["feature_names"]
+    if not of_images:  # in the model's order
+        expected = feature_names(body, known)
+        _check_columns(name, data, columns, expected)
+        x = x[:, [columns.index(column) for column in expected]]
+        columns = expected
     same_classes = sorted(known.get("class_names", [])) == list(class_names)
     if same_classes:  # in the model's own order, so that its head stays right
         y = np.array([known["class_names"].index(name) for name in class_names])[y]
@@ -117,14 +126,16 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     if not same_classes and len(class_names) == len(known.get("class_names", [])):
         _reinitialise_head(model)
     compile_for_finetuning(model, learning_rate)
-    history = model.fit(
-        dataset.x_train,
-        dataset.y_train,
-        batch_size=min(BATCH, len(dataset.x_train)),
-        epochs=epochs,
-        callbacks=[keras.callbacks.TerminateOnNaN()],  # `evaluate` then says that it diverged
-        verbose=2,
-    ).history
+    wish = StopOnWish()
+    with signals_stop(wish):
+        history = model.fit(
+            dataset.x_train,
+            dataset.y_train,
+            batch_size=min(BATCH, len(dataset.x_train)),
+            epochs=epochs,
+            callbacks=[keras.callbacks.TerminateOnNaN(), wish],  # `evaluate` then says that it diverged
+            verbose=2,
+        ).history
     figures = evaluate(model, dataset)
     details = {
         "name": out.name,
@@ -132,7 +143,7 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
         "data": {"name": own_name(data), "train_rows": len(dataset.x_train), "test_rows": len(dataset.x_test)},
         "class_names": list(class_names),
         "feature_names": list(columns),
-        "results": {**figures, "epochs": epochs, "seeds": [seed]},
+        "results": {**figures, "epochs": len(history["loss"]), "seeds": [seed]},
     }
     rows = [
         {"epoch": epoch, "loss": loss, "accuracy": accuracy, "learning_rate": learning_rate}
@@ -148,12 +159,12 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
 
 
 def _check_columns(name, data, columns, expected):
-    if expected and not columns:
-        raise ValueError(f"{name!r} takes a table; {data} is a folder of images")
     if sorted(columns) != sorted(expected):
+        arch = name.partition(".")[0]
         raise ValueError(
-            f"{data} has other columns than {name!r} was trained on ({len(columns)} and {len(expected)}), so its "
-            f"weights mean nothing there; give an architecture, such as {name.partition('.')[0]!r}, to train it anew"
+            f"{data} has other columns than {name!r} was trained on ({some(columns)}; expected {some(expected)}), so "
+            "its weights mean nothing there; rename them if they are the same, or give an architecture, such as "
+            f"{arch if arch in list_models() else 'snn_mlp4'!r}, to train it anew"
         )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from training.card import own_card
 from training.card import training_files
+from training.interrupting import StopOnWish
+from training.interrupting import signals_stop
 from training.own_data import hold_out
 from training.own_data import labels_of
 from training.own_data import loadable
@@ -55,7 +57,8 @@ def finetune_table(
     part of the others is for early stopping: the weights kept are those with
     the lowest loss on it. Columns of text become categories, whose vocabulary
     is kept in the folder; missing numbers become the median, with a further
-    column that says where.
+    column that says where. The first Ctrl-C ends the training after the step,
+    and the best weights so far are kept.
 
     Args:
         arch: Such as `"snn_mlp4"`.
@@ -123,7 +126,7 @@ def finetune_table(
     # not: a text among numbers in the held-out rows alone would be no number there.
     categories = [column.name for column in table.columns if column.kind == "category"]
     table = tables.learn(data, header, [rows[k] for k in held.x_train], target, categories, ignore)
-    x = tables.encode(table, data, header, rows)
+    x = tables.encode(table, data, header, rows, quiet=True)  # held-out rows may have a rare category for themselves
     return _Fit(arch, data, out, table, x, labels, classes, inner.x_train, inner.x_test, held.x_test).run(
         epochs or EPOCHS, FINETUNING_RATE if learning_rate is None else learning_rate, patience, balanced, seed
     )
@@ -183,19 +186,22 @@ class _Fit:
         else:
             model.compile(keras.optimizers.Adam(learning_rate), "mean_squared_error")
         stop = self.stop if len(self.stop) else self.train
-        history = model.fit(
-            self.x[self.train],
-            targets[self.train],
-            batch_size=min(BATCH, len(self.train)),
-            epochs=epochs,
-            validation_data=(self.x[stop], targets[stop]),
-            class_weight=self._weights() if balanced else None,
-            callbacks=[
-                keras.callbacks.TerminateOnNaN(),
-                keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True),
-            ],
-            verbose=2,
-        ).history
+        wish = StopOnWish()
+        with signals_stop(wish):
+            history = model.fit(
+                self.x[self.train],
+                targets[self.train],
+                batch_size=min(BATCH, len(self.train)),
+                epochs=epochs,
+                validation_data=(self.x[stop], targets[stop]),
+                class_weight=self._weights() if balanced else None,
+                callbacks=[
+                    keras.callbacks.TerminateOnNaN(),
+                    keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True),
+                    wish,
+                ],
+                verbose=2,
+            ).history
         if not self.classes:
             scaled = keras.layers.Rescaling(float(scale), float(center), dtype="float32", name="target")
             model = functional_model(model.inputs[0], scaled(model.outputs[0]), model.name)

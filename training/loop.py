@@ -8,8 +8,6 @@ import json
 import math
 import os
 import pathlib
-import signal
-import threading
 import time
 import typing
 
@@ -18,6 +16,7 @@ import numpy as np
 
 from training import checkpoints
 from training import unit_functions
+from training.interrupting import signals_stop
 from training.machine import hardware
 from training.machine import versions
 from training.optimizer import CoupledSGD
@@ -59,9 +58,20 @@ class Fitted(typing.NamedTuple):
     machines: list
 
 
-def build(recipe, num_classes, **arguments):
-    """The recipe's model in float32, with the recipe's overrides."""
-    return create_model(recipe.arch, num_classes=num_classes, **{**recipe.overrides, **arguments})
+def build(recipe, num_classes, dtype="float32", **arguments):
+    """The recipe's model with the recipe's overrides, in float32 whatever the caller's dtype policy."""
+    with dtype_policy(dtype):
+        return create_model(recipe.arch, num_classes=num_classes, **{**recipe.overrides, **arguments})
+
+
+@contextlib.contextmanager
+def dtype_policy(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def fit(
@@ -159,7 +169,7 @@ def fit(
             print(f"{recipe.name} resumed at step {done} of {recipe.epochs * steps}", flush=True)
         keeper = Keeper(recipe, folder, model, done, kept, steps, deadline, quiet)
         keeper.save()  # also before the first step, so that there is always one to go back to
-        with _signals_stop(keeper):
+        with signals_stop(keeper):
             _train_from(model, recipe, len(x), seed, steps, keeper, callbacks)
         if keeper.step < recipe.epochs * steps:
             raise Interrupted(f"{recipe.name} stopped at step {keeper.step} of {recipe.epochs * steps}; {folder}")
@@ -185,13 +195,9 @@ def _check_taught(taught, recipe, rows, num_classes):
 
 def prepare(recipe, plain, x, y, num_classes, seed, steps, arguments, taught=None):
     """What is trained; it starts from the weights of the plain model."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.dtype)
-    try:
-        network = build(recipe, num_classes, **arguments)
+    with dtype_policy(recipe.dtype):
+        network = build(recipe, num_classes, recipe.dtype, **arguments)
         network, optimizer, model = _faster(network, recipe)
-    finally:
-        keras.config.set_dtype_policy(policy)
     network.set_weights(plain.get_weights())
     model = model(network, recipe, x, y, num_classes, seed, soft_targets=taught.soft_targets if taught else None)
     model.compile(
@@ -554,26 +560,6 @@ def _first_bad_layer(model, rows):
             joined = getattr(layer, "normalization", lambda: None)()  # of a FusedMPELU, which then normalises too
             return f"first in the output of layer {layer.name}" + (f" or of {joined.name}" if joined else "")
     return "with finite outputs in every layer"
-
-
-@contextlib.contextmanager
-def _signals_stop(keeper):
-    """The first Ctrl-C or SIGTERM stops after the step and saves; a second Ctrl-C stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number, frame):
-        if keeper.stop and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        keeper.stop = True
-
-    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from training import loop
 from training.card import SAFETENSORS
 from training.card import card_text
 from training.card import history_csv
+from training.card import is_of_a_recipe
 from training.card import leave_out_second_copy
 from training.card import own_card
 from training.card import safetensors_bytes
@@ -31,6 +32,7 @@ from training.machine import bfloat16_is_slow
 from training.machine import versions
 from training.own_data import check_writable
 from training.own_data import hold_out
+from training.own_data import loadable
 from training.own_data import own_dataset
 from training.recipes import same_choice
 from training.recipes import stored_seeds
@@ -108,7 +110,8 @@ def train(
             weights; seeds and top-1 of these runs are added to its card.
 
     Returns:
-        The path of the folder of weights, or of `validation.json`.
+        The path of the folder of weights, or of `validation.json`, or where a
+        package for the folder of weights is missing, of `out/NAME`.
 
     Raises:
         training.loop.Interrupted: `stop_after` came before the end.
@@ -172,7 +175,7 @@ def train(
     if data is not None and dataset.x_train.ndim == 4:
         arguments = image_statistics(dataset.x_train)
     if minutes is not None:
-        epochs = epochs_in(minutes, recipe, dataset, arguments, home, devices, minutes_left())
+        epochs = epochs_in(minutes, recipe, dataset, arguments, home, devices, minutes_left)
     if epochs is not None:
         recipe = recipe.rescaled(epochs)
     made = home / ("validation.json" if validation is not None else f"{recipe.name}/recipe.json")
@@ -341,22 +344,22 @@ def logs_of(recipe, seed, folder, tensorboard):
         yield keras.callbacks.TensorBoard(str(pathlib.Path(tensorboard) / recipe.name / f"seed{seed}"))
 
 
-def epochs_in(minutes, recipe, dataset, arguments, home, devices, stop_after=None):
+def epochs_in(minutes, recipe, dataset, arguments, home, devices, minutes_left=lambda: None):
     """Epochs that fit into the minutes here, from the time of some steps; the same minutes keep their number.
 
     Raises:
-        training.loop.Interrupted: a signal or `stop_after` (minutes) came before the steps were timed.
+        training.loop.Interrupted: a signal or the end of the minutes left came before the steps were timed.
     """
     known = loop.checkpoints.timed_epochs(home)
     if minutes in known:
         return known[minutes]
     clock = Clock()
     long_enough = recipe.rescaled(Clock.WARM + Clock.TIMED + 1)
+    taught = ask_teachers(recipe, dataset, home, minutes_left)
     with tempfile.TemporaryDirectory() as folder:
         try:
             rows = dataset.x_train, dataset.y_train, len(dataset.class_names)
-            taught = ask_teachers(recipe, dataset, home)
-            loop.fit(long_enough, *rows, folder, 0, stop_after, arguments, True, devices, [clock], taught)
+            loop.fit(long_enough, *rows, folder, 0, minutes_left(), arguments, True, devices, [clock], taught)
         except loop.Interrupted:
             if clock.seconds_per_step is None:
                 raise loop.Interrupted(f"{recipe.name} stopped while its first steps were timed") from None
@@ -491,10 +494,11 @@ def npz_bytes(**arrays):
 
 
 def describe(weights):
-    """What to know of a finished folder, with its pin for the family's table."""
+    """What to know of a finished folder, with its pin for the family's table, or how to load one's own."""
     weights = pathlib.Path(weights)
-    results = json.loads((weights / "recipe.json").read_text())["results"]
-    return (
-        f"{weights}: top-1 {100 * results['top1']:.2f} % on {results['rows']} test rows of {results['dataset']}\n"
-        f'pin: "{weights.name}": "{sha256(weights / SUMS)}",'
-    )
+    details = json.loads((weights / "recipe.json").read_text())
+    results = details["results"]
+    figures = f"{weights}: top-1 {100 * results['top1']:.2f} % on {results['rows']} test rows of {results['dataset']}"
+    if not is_of_a_recipe(details):
+        return f"{figures}\nload it with zoo.load_model({loadable(weights)!r})"
+    return f'{figures}\npin: "{weights.name}": "{sha256(weights / SUMS)}",'

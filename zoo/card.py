@@ -83,16 +83,17 @@ def eval_results(details):
         "dataset_revision": facts.revision if facts else None,
         "metric_type": "accuracy",
     }
-    seeds, by_seed = results["seeds"], results.get("top1_by_seed", [results["top1"]])
-    found = [EvalResult(**where, metric_value=results["top1"], metric_name=f"Top-1, seed {seeds[0]}")]
+    seeds, by_seed = results.get("seeds"), results.get("top1_by_seed", [results["top1"]])
+    of_seed = f"Top-1, seed {seeds[0]}" if seeds else "Top-1"  # whoever calls zoo.save_model may name none
+    found = [EvalResult(**where, metric_value=results["top1"], metric_name=of_seed)]
     mean, spread = mean_and_spread(by_seed)
     if spread is not None:
         found.append(
             EvalResult(
                 **where,
                 metric_value=mean,
-                metric_name=f"Top-1, mean of {len(seeds)} seeds",
-                metric_args={"seeds": list(seeds), "standard_deviation": spread},
+                metric_name=f"Top-1, mean of {len(by_seed)} seeds",
+                metric_args={**({"seeds": list(seeds)} if seeds else {}), "standard_deviation": spread},
             )
         )
     return found
@@ -143,10 +144,13 @@ def short_card(model, name, details):
     if "top1" in results:
         mean, spread = mean_and_spread(results.get("top1_by_seed", [results["top1"]]))
         several = (
-            f"; {100 * mean:.2f} +- {100 * spread:.2f} % of seeds {results['seeds']}" if spread is not None else ""
+            f"; {100 * mean:.2f} +- {100 * spread:.2f} % of seeds {results.get('seeds', 'unnamed')}"
+            if spread is not None
+            else ""
         )
+        rows = f"{results['rows']:,} " if "rows" in results else ""
         lines.append(
-            f"Top-1 accuracy {100 * results['top1']:.2f} % on {results['rows']:,} held-out rows"
+            f"Top-1 accuracy {100 * results['top1']:.2f} % on {rows}held-out rows"
             f"{several or '; n = 1, so no spread can be given'}.\n"
         )
     known = "the classes above, and only " if classes else ""

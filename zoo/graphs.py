@@ -21,6 +21,17 @@ def deep_graphs():
 
 
 @contextlib.contextmanager
+def channels_last():
+    """Layers follow (batch, height, width, channels), as all networks here, also where keras.json says otherwise."""
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield
+    finally:
+        keras.config.set_image_data_format(before)
+
+
+@contextlib.contextmanager
 def without_collection():
     """Holds Python's garbage collector off, which looks through all layers again and again while more are made."""
     enabled = gc.isenabled()

@@ -74,9 +74,10 @@ def load_model(
 
     Args:
         name: A name from `zoo.list_models(pretrained=True)`, or the path of a
-            folder (`"./name"` where a folder is called like a published model),
-            or `hf://namespace/name` or `hf://namespace/name@revision` for a
-            model on the Hub in Keras's directory format.
+            folder (where it is called like a published model, `"./name"` or a
+            `pathlib.Path`), or `hf://namespace/name` or
+            `hf://namespace/name@revision` for a model on the Hub in Keras's
+            directory format.
         num_classes: Classes of the head. Another number than the model's own
             gives a new, randomly initialised head, and a line on stderr that
             says which weights are new.
@@ -88,8 +89,10 @@ def load_model(
             For a published name it skips the bundled folder, and its files must
             be those pinned here all the same. A folder has none.
         compile: Whether to compile for fine-tuning: sparse cross-entropy,
-            accuracy and Adam with a rate of 1e-3. (A model that does not end
-            in softmax or logits is left as it is, and a line on stderr says so.)
+            accuracy and Adam with a rate of 1e-3. (A model of numbers, by
+            `python -m training finetune`, gets the mean squared error; another
+            that does not end in softmax or logits is left as it is, and a line
+            on stderr says so.)
         deploy: `True` gives the model for inference only, by `zoo.deploy`:
             batch norms are folded into the convolutions, the weights are
             frozen, nothing is compiled for training, and outputs are the same
@@ -138,7 +141,7 @@ def load_folder(
     if features:
         outputs = head_layers(model)[0].input
         if len(outputs.shape) == 4:  # a network that classifies a map before it pools it
-            outputs = keras.layers.GlobalAveragePooling2D(name="features")(outputs)
+            outputs = keras.layers.GlobalAveragePooling2D("channels_last", name="features")(outputs)
         model = functional_model(_inputs(model), outputs, f"{model.name}_features")
         return deployed(model) if deploy else model
     if deploy and num_classes not in (None, model.output_shape[-1]):
@@ -196,8 +199,8 @@ def check_classifier(model):
 
 
 def with_logits(model):
-    """The model without its final softmax; any other model as it is."""
-    if ends_in_softmax(model) and _head_start(model) is not None:
+    """The model without its final softmax; any other model as it is, one with a layer of its own for that too."""
+    if ends_in_softmax(model) and hasattr(model.layers[-1], "activation") and _head_start(model) is not None:
         return _with_head(model, None, None)
     return model
 
@@ -236,6 +239,11 @@ def _with_head(model, num_classes, classifier_activation):
         raise ValueError(f"classifier_activation is 'softmax', or None for logits; received {classifier_activation!r}")
     if num_classes is None and classifier_activation == OWN:
         return model
+    if isinstance(model.layers[-1], keras.layers.Rescaling):  # behind the standardised number: `training.finetune`
+        raise ValueError(
+            f"model {model.name!r} predicts a number, so it has no classes; load it without num_classes and "
+            "classifier_activation"
+        )
     head = head_layers(model)
     own_classes = model.output_shape[-1]
     if num_classes is None:
@@ -273,13 +281,14 @@ def find_folder(name, revision=None):
         `(folder, pin)`; `pin` is the sha256 of SHA256SUMS for a published
         model, `None` for a folder given by path and for another's repository.
     """
+    is_path = isinstance(name, os.PathLike)  # a folder in any case: pathlib drops the "./" of "./name"
     name = os.fspath(name)
     if not name:
         raise ValueError("the name is empty; give one of `python -m zoo list --pretrained`, or the path of a folder")
     if name.startswith(SCHEME):
         return _fetch(_with_revision(parse_address(name), revision), None), None
     published = name in read_index()["models"]
-    if not published and (os.path.isdir(name) or os.sep in name):
+    if is_path or (not published and (os.path.isdir(name) or os.sep in name)):
         if not os.path.isdir(name):
             raise FileNotFoundError(
                 f"no folder {quoted(name)}; give an existing folder, or a name from `python -m zoo list`"
@@ -383,7 +392,7 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
     >>> zoo.load_model("./my_model").count_params() == model.count_params()
     True
     """
-    folder, details = pathlib.Path(folder), details or {}
+    folder, details = pathlib.Path(folder), _as_json(details or {})
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder} exists; give another folder, or delete it")
     if folder.exists() and not folder.is_dir():
@@ -392,6 +401,8 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
     check_details(details, "details", model)
     inputs = golden_inputs(model)
     outputs = run(model, inputs)
+    if outputs.dtype.kind not in "biuf":  # bfloat16, which a file of NumPy does not know
+        outputs = outputs.astype("float32")
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -412,6 +423,22 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         shutil.rmtree(new, ignore_errors=True)
         raise
     return folder
+
+
+def _as_json(details):
+    """The details as recipe.json will give them back; NumPy's numbers and arrays become Python's."""
+
+    def of_numpy(value):
+        if isinstance(value, np.generic | np.ndarray):
+            return value.tolist()
+        raise TypeError(f"a {type(value).__name__}")
+
+    try:
+        return json.loads(json.dumps(details, default=of_numpy))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"details hold what JSON cannot ({error}); give texts, numbers, truth values, lists and dictionaries"
+        ) from error
 
 
 def _plain(model):

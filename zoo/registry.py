@@ -85,7 +85,10 @@ def create_model(arch, **overrides):
     if "num_classes" in overrides:
         check_integer("num_classes", overrides["num_classes"])
         overrides["num_classes"] = int(overrides["num_classes"])  # NumPy's integers are none to Keras
-    return builder(**{"name": arch, **arguments, **overrides})
+    from zoo.graphs import channels_last  # imports Keras, which the lists of names do without
+
+    with channels_last():
+        return builder(**{"name": arch, **arguments, **overrides})
 
 
 def default_input_shape(arch):

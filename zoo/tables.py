@@ -6,6 +6,7 @@ missing ones) is a list of `Column`s, which is kept in the folder of the model;
 """
 
 import dataclasses
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -168,8 +169,8 @@ def stray_text(cells):
     return next(((line, text) for line, text in present if not is_number(text)), None)
 
 
-def encode(table, path, header, rows):
-    """The rows as float32 `(rows, features)`.
+def encode(table, path, header, rows, quiet=False):
+    """The rows as float32 `(rows, features)`; unless `quiet`, a line on stderr tells of unknown categories.
 
     Raises:
         ValueError: a column is missing from the file, or a cell of a number's
@@ -188,6 +189,8 @@ def encode(table, path, header, rows):
         if column.kind == "category":
             codes = {text: code for code, text in enumerate(column.vocabulary, start=1)}
             features.append([codes.get(text.strip(), 0) for _, text in cells])
+            if not quiet:
+                _tell_of_unknown(path, column.name, codes, cells)
             continue
         empty = [is_missing(text, MISSING_NUMBERS) for _, text in cells]
         features.append(
@@ -199,6 +202,18 @@ def encode(table, path, header, rows):
         if column.flagged:
             features.append(empty)
     return np.array(features, "float32").T
+
+
+def _tell_of_unknown(path, name, codes, cells):
+    """A line on stderr: TRUE for true, or 8001.0 for 8001, would else be taken as missing without a word."""
+    unknown = [(line, text.strip()) for line, text in cells if text.strip() not in codes and not is_missing(text)]
+    if unknown:
+        line, text = unknown[0]
+        print(
+            f"{path}: column {name!r} has {len(unknown)} of {len(cells)} cells with a category that the model does not "
+            f"know, taken as missing (first in line {line}: {text!r}; it knows {some(list(codes))})",
+            file=sys.stderr,
+        )
 
 
 def one_hot(rows, sizes):

@@ -9,7 +9,9 @@ PART = 2**19  # numbers: 2 MiB in float32, so that what a part needs stays in th
 
 
 def mpelu(x, alpha, beta):
-    if torch.compiler.is_compiling():  # which fuses better than a fixed sequence of passes
+    # Compiled, the plain version fuses better than a fixed sequence of passes. The parts below are along the first
+    # axis, and sums are over the axes that alpha and beta are shared along, so the first must be one of these.
+    if torch.compiler.is_compiling() or 0 not in shared_axes(beta.shape, x.ndim):
         return plain_mpelu(x, alpha, beta)
     return _MPELU.apply(x, alpha, beta)
 
