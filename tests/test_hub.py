@@ -270,6 +270,20 @@ def test_an_answer_that_stays_bad_is_one_clear_line(hub, status, code, words):
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its vocabularies are TensorFlow's tables")
+def test_a_model_with_a_vocabulary_comes_with_its_assets(hub, tmp_path):
+    inputs = keras.Input((3,), dtype="int64")
+    lookup = keras.layers.IntegerLookup(output_mode="multi_hot")
+    lookup.adapt(np.array([5, 7, 9]))  # one that is given, not adapted, is in the config
+    model = keras.Model(inputs, keras.layers.Dense(2)(lookup(inputs)))
+    model.save(tmp_path / "codes", zipped=False)
+    assert list((tmp_path / "codes" / "assets").rglob("*.txt"))
+    hub.commit("somebody/codes", contents(tmp_path / "codes"))
+    x = np.array([[5, 7, 1], [9, 9, 5]])
+    again = zoo.load_model("hf://somebody/codes", compile=False)
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
 def test_a_server_that_is_down_is_one_clear_line(hub, tmp_path, monkeypatch):
     folder = fetch(FOREIGN)
     use("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)

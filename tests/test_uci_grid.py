@@ -2,7 +2,10 @@
 
 import csv
 import json
+import operator
 import pathlib
+import time
+import types
 
 import keras
 import numpy as np
@@ -431,3 +434,14 @@ def test_options_of_the_grid_belong_to_it(capsys):
 def test_says_which_backend_it_needs(small):
     with pytest.raises(ValueError, match="set KERAS_BACKEND=jax"):
         grid.run(small, ["SNN"], jobs=1, data_dir=small / "data")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_results_belong_to_their_jobs_and_none_is_begun_after_the_deadline(processes, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")  # which it adds to
+    jobs = [3, 1, 2, 5, 4]
+    assert sorted(grid._results(jobs, operator.neg, processes, None)) == [(1, -1), (2, -2), (3, -3), (4, -4), (5, -5)]
+    late = grid._results(jobs, operator.neg, processes, time.monotonic() + 3600)
+    assert next(late) in {(job, -job) for job in jobs}
+    monkeypatch.setattr(grid, "time", types.SimpleNamespace(monotonic=lambda: float("inf")))
+    assert len(list(late)) <= processes - 1  # those that run already
