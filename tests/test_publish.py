@@ -408,6 +408,7 @@ def of_another_split(folder):
 @pytest.mark.parametrize(
     "arguments",
     [["publish", SMALL, "--dry-run", "--folder"], ["compact"], ["train", SMALL, "--seeds", "9", "--add-to"]],
+    ids=" ".join,
 )
 def test_no_command_measures_on_rows_that_may_have_been_trained_on(finished, tmp_path, capsys, arguments):
     folder = pathlib.Path(shutil.copytree(finished, tmp_path / SMALL))

@@ -459,8 +459,16 @@ def test_networks_are_the_same_where_keras_is_told_channels_first(name):
         keras.config.set_image_data_format("channels_first")
         model = zoo.create_model(name)
         assert keras.config.image_data_format() == "channels_first"
-        features = zoo.load_model("mpelu_resnet20.cifar100", features=True)
     finally:
         keras.config.set_image_data_format("channels_last")
     assert [(layer.name, layer.output.shape) for layer in model.layers] == expected
-    assert features.output_shape == (None, 64)
+
+
+def test_features_of_a_network_that_classifies_a_map_are_pooled_channels_last(tmp_path):
+    folder = zoo.save_model(zoo.create_model("mpelu_nin"), tmp_path / "net")
+    try:
+        keras.config.set_image_data_format("channels_first")
+        features = zoo.load_model(folder, features=True)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert features.output_shape == (None, 192)
