@@ -66,7 +66,10 @@ def keras_state():
 
 @pytest.fixture
 def no_cross_validation(monkeypatch):
-    """For tests of whole runs on tables: five more networks and five forests a run; test_tabular.py has them."""
+    """For whole runs on tables, each of which would train five more networks and five forests.
+
+    test_tabular.py and one run in test_recipes.py do.
+    """
     figures = {"folds": 2, "rows": 9, "accuracy": {"x": [1, 0]}}
     monkeypatch.setattr("training.tabular.cross_validate", lambda *_: figures)
 

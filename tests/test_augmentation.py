@@ -155,8 +155,8 @@ def batch(training=True, seed=0, **settings):
     none = {"augmentation": "none", "erase": 0, "mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0}
     recipe = dataclasses.replace(get_recipe("mpelu_nopre_resnet164.cifar100-modern"), **{**none, **settings})
     labels = np.arange(200) % 10
-    images = np.repeat(20 * labels, 8 * 8 * 3).reshape(200, 8, 8, 3).astype("uint8")
-    inputs = keras.Input((8, 8, 3))
+    images = np.repeat(20 * labels, 16 * 16 * 3).reshape(200, 16, 16, 3).astype("uint8")
+    inputs = keras.Input((16, 16, 3))
     network = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs)))
     made, targets = TrainingModel(network, recipe, images, labels, 10, seed).batch(np.arange(200), training)
     return array(made), array(targets), images, np.eye(10)[labels]
@@ -197,8 +197,11 @@ def test_a_recipe_smooths_its_labels():
 @pytest.mark.parametrize("settings", [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}])
 def test_a_recipe_mixes_targets_as_it_mixes_images(settings):
     """The mean shade of a mixture is the mean of the shades of its targets."""
-    for number in range(6):  # of two kinds of mixture it is one for a batch
+    pasted = set()
+    for number in range(8):  # of two kinds of mixture it is one for a batch
         made, targets, images, one_hot = batch(seed=number, **settings)
         np.testing.assert_allclose(made.mean((1, 2, 3)), targets @ (20.0 * np.arange(10)), atol=1e-3)
         np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
-        assert (made != images).any() and (targets != one_hot).any()
+        assert (made != images).mean() > 0.05 and (targets != one_hot).mean() > 0.05
+        pasted.add(bool(np.ptp(made, axis=(1, 2, 3)).any()))  # CutMix's have two shades
+    assert pasted == {kind == "cutmix" for kind in settings}

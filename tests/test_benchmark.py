@@ -53,9 +53,17 @@ def test_throughput_in_small(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "get_recipe", lambda name: small)
     monkeypatch.setattr(benchmark.HostClock, "WARM", 2)
     monkeypatch.setattr(benchmark.HostClock, "TIMED", 4)
+    kinds, fit = [], keras.Model.fit
+
+    def kept(self, *given, **options):
+        kinds.append(getattr(self, "network", self).get_layer("stem_conv").compute_dtype)
+        return fit(self, *given, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", kept)
     with open(benchmark.throughput(tmp_path, archs=("relu_resnet20",), repeats=1, rows=16), newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["dtype"] for row in rows] == ["float32", "mixed_bfloat16"]
+    assert kinds == 3 * ["float32"] + 3 * ["bfloat16"]  # all arms of a row in its dtype
     for row in rows:
         assert float(row["plain fit, rows/s"]) > 0 and float(row["ours / plain"]) > 0
         assert 0 <= float(row["host share, ours"]) < 1

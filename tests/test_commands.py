@@ -443,7 +443,11 @@ def test_finetune_of_a_saved_model_that_names_no_columns(tmp_path, capsys):
     table.write_text(table.read_text().replace("column 1", "width"))
     assert training_command("finetune", folder, "--data", table, "--out", tmp_path / "b") == 1
     said = capsys.readouterr().err
-    assert "('width', 'column 0'; expected 'column 0', 'column 1')" in said and "'snn_mlp4', to train it anew" in said
+    assert "(missing: 'column 1'; further: 'width')" in said and "'snn_mlp4', to train it anew" in said
+    inputs = keras.Input((5, 2))
+    folder = zoo.save_model(keras.Model(inputs, keras.layers.Flatten()(inputs)), tmp_path / "rows_of_rows")
+    assert training_command("finetune", folder, "--data", table, "--out", tmp_path / "b") == 1
+    assert "takes inputs of shape (None, 5, 2), expected images or rows" in capsys.readouterr().err
 
 
 def test_what_is_called_like_a_published_model_is_named_by_its_path(tmp_path, wine_csv, capsys, monkeypatch):

@@ -389,7 +389,8 @@ def test_numbers_of_no_axis_and_large_outputs_may_be_published(tmp_path, capsys)
 def test_a_model_of_ones_own_that_is_called_like_ours_gets_no_pin(hub, own, capsys):
     named = own.rename(own.with_name("snn_mlp2.own_wine"))
     (named / "README.md").write_text((named / "README.md").read_text().replace("./mine", "./snn_mlp2.own_wine"))
-    details = {**json.loads((named / "recipe.json").read_text()), "recipe": {"of": "mine"}}
+    further = {"recipe": {"of": "mine"}, "data": {"name": "mine", "source": "a survey"}, "results": {"top1": 0.9}}
+    details = {**json.loads((named / "recipe.json").read_text()), **further}
     (named / "recipe.json").write_text(json.dumps(details))
     write_sums(named)
     rewrite(named)

@@ -152,7 +152,6 @@ def test_a_csv_of_ones_own(tmp_path, capsys):
     assert model.predict(np.zeros((1, 2), "float32"), verbose=0).shape == (1, 2)
 
 
-@pytest.mark.usefixtures("no_cross_validation")
 def test_another_dtype_is_another_run_that_says_so(tmp_path, capsys):
     command = ["train", "snn_mlp2.wine", "--epochs", "1", "--out", str(tmp_path)]
     assert training_command([*command, "--dtype", "mixed_bfloat16"]) == 0
@@ -162,6 +161,7 @@ def test_another_dtype_is_another_run_that_says_so(tmp_path, capsys):
         "`python -m training train snn_mlp2.wine --epochs 1 --dtype mixed_bfloat16`"
         in (folder / "README.md").read_text()
     )
+    assert "in 5-fold stratified cross-validation over all 178 rows" in (folder / "README.md").read_text()
     assert {weight.dtype for weight in zoo.load_model(str(folder)).weights} == {"float32"}
     assert training_command(command) == 1  # the recipe's own, float32
     assert "is of another run" in capsys.readouterr().err

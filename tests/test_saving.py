@@ -282,6 +282,14 @@ def test_the_card_says_what_reads_the_folder_and_what_it_knows(tmp_path):
     assert "`import zoo.deploy`" in card and "the classes above" in card
 
 
+def test_a_rescaled_classifier_gets_a_new_head(tmp_path):
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Rescaling(0.5)(keras.layers.Dense(3, name="classifier")(inputs))  # by a temperature of 2
+    folder = zoo.save_model(keras.Model(inputs, outputs, name="net"), tmp_path / "net")
+    model = zoo.load_model(folder, num_classes=5)
+    assert model.output_shape == (None, 5) and "sparse_categorical" in str(model.get_compile_config()).lower()
+
+
 def test_an_activation_that_no_layer_has_is_not_replaced(tmp_path):
     inputs = keras.Input((2,))
     outputs = keras.layers.UnitNormalization(name="units")(keras.layers.Dense(1, name="classifier")(inputs))

@@ -294,20 +294,49 @@ def test_a_model_of_numbers_has_no_classes(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["class", "cost"])
-def test_an_interrupted_training_keeps_what_it_has_learned(target, tmp_path, monkeypatch, capsys):
-    def interrupt(self, epoch, logs=None):
-        if epoch == 2:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(keras.callbacks.TerminateOnNaN, "on_epoch_begin", interrupt)
+def test_an_interrupted_training_keeps_what_it_has_learned(target, tmp_path, monkeypatch, capfd):
+    interrupt_at(2, monkeypatch)
     header, rows = mixed_rows(60)
     data = write(tmp_path / "raw.csv", header, rows)
     out = tmp_path / "out"
     arguments = ("finetune", "snn_mlp2", "--data", data, "--target", target, "--out", out, "--epochs", 50)
     assert command(training, *arguments) == 0
-    assert "interrupted: keeping what was learned" in capsys.readouterr().err
+    assert "interrupted: stops after this step and keeps what was learned" in capfd.readouterr().err
     assert json.loads((out / "recipe.json").read_text())["results"]["epochs"] == 3
     assert command(zoo, "predict", out, data) == 0
+
+
+@pytest.mark.parametrize("when, epochs", [("on_epoch_begin", 3), ("on_train_batch_end", 3), ("on_epoch_end", 3)])
+def test_an_interrupted_fine_tuning_keeps_what_it_has_learned(when, epochs, tmp_path, monkeypatch, capfd):
+    interrupt_at(2, monkeypatch, when)
+    wine = zoo.load_dataset("wine")
+    rows = [[*row, f"kind {label}"] for row, label in zip(wine.x_train, wine.y_train, strict=True)]
+    data = write(tmp_path / "wine.csv", [*wine.feature_names, "label"], rows)
+    out = tmp_path / "out"
+    assert command(training, "finetune", "snn_mlp2.wine", "--data", data, "--out", out, "--epochs", 50) == 0
+    assert "interrupted: stops after this step" in capfd.readouterr().err
+    assert json.loads((out / "recipe.json").read_text())["results"]["epochs"] == epochs
+    assert len((out / "history.csv").read_text().splitlines()) == epochs + 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def interrupt_at(epoch, monkeypatch, when="on_epoch_begin"):
+    """Ctrl-C in an epoch, once; a second one would stop at once."""
+    state = {"epoch": -1, "done": False}
+
+    def begin(self, number, logs=None):
+        state["epoch"] = number
+        if when == "on_epoch_begin":
+            interrupt(self, number)
+
+    def interrupt(self, number, logs=None):
+        if state["epoch"] == epoch and not state["done"]:
+            state["done"] = True
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(keras.callbacks.TerminateOnNaN, "on_epoch_begin", begin)
+    if when != "on_epoch_begin":
+        monkeypatch.setattr(keras.callbacks.TerminateOnNaN, when, interrupt)
 
 
 def bad_tables(folder):

@@ -141,11 +141,7 @@ def _throughput_pair(arch, dtype, count):
     x, y = rng.integers(0, 256, (count, 32, 32, 3), "uint8"), rng.integers(0, 100, count)
     enough = HostClock.WARM + 2 * HostClock.TIMED + 2  # epochs, should each be a single call
     recipe = dataclasses.replace(get_recipe(f"{arch}.cifar100"), dtype=dtype, epochs=enough)
-    keras.config.set_dtype_policy(dtype)
-    try:
-        plain = loop.build(recipe, 100, classifier_activation=None)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    plain = loop.build(recipe, 100, dtype, classifier_activation=None)
     optimizer = CoupledSGD(0.1, l2=recipe.l2, multipliers=recipe.multipliers)
     plain.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     clocks = {arm: HostClock() for arm in ("plain fit", "ours", "ours, not augmented")}

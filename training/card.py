@@ -12,6 +12,7 @@ import tempfile
 from training.report import PEERS
 from zoo.card import card_head
 from zoo.card import dataset_in_words
+from zoo.card import known_dataset
 from zoo.card import short_card
 from zoo.card import snippet
 from zoo.details import mean_and_spread
@@ -87,7 +88,7 @@ def card_text(details):
 
 def is_of_a_recipe(details):
     """Whether recipe.json is of `training.run.train` on a data set with a name; else the model is anyone's own."""
-    return {"recipe", "data", "results"} <= set(details) and "source" not in details["data"]
+    return {"recipe", "results"} <= set(details) and known_dataset(details) is not None
 
 
 def own_card(model, details, pictures=()):
@@ -104,7 +105,7 @@ def own_card(model, details, pictures=()):
         from training.finetune_table import report_text  # which is written in terms of this module
 
         parts.append(report_text(details, pictures))
-    if "source" in details.get("data", {}):  # by `python -m training train --data`
+    if {"recipe", "results", "versions"} <= set(details) and details.get("data", {}).get("source") == "own data":
         data, results, versions = details["data"], details["results"], details["versions"]
         parts += [
             *_settings(details["recipe"]),

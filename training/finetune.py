@@ -19,7 +19,6 @@ from training.recipes import own_name
 from zoo.details import read_details
 from zoo.evaluation import evaluate
 from zoo.labelled_files import read_image_folders
-from zoo.prediction import check_predictable
 from zoo.prediction import feature_names
 from zoo.prediction import some
 from zoo.pretrained import FINETUNING_RATE
@@ -98,8 +97,13 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     if "table" in known:
         arch = known.get("base_model", "snn_mlp4")
         raise ValueError(f"{name!r} was made of a table of one's own; give its architecture, {arch!r}, to train anew")
-    check_predictable(body, known)
-    of_images = len(body.input_shape) == 4
+    shape = body.input_shape
+    of_images = isinstance(shape, tuple) and len(shape) == 4
+    if not of_images and (not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None):
+        raise ValueError(
+            f"{name!r} takes inputs of shape {shape}, expected images or rows of a fixed number of columns; train it "
+            "by its own fit: zoo.load_model(...).fit(...)"
+        )
     if data.is_dir():
         if not of_images:
             raise ValueError(
@@ -127,7 +131,7 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
         _reinitialise_head(model)
     compile_for_finetuning(model, learning_rate)
     wish = StopOnWish()
-    with signals_stop(wish):
+    with signals_stop(wish, StopOnWish.SAID):
         history = model.fit(
             dataset.x_train,
             dataset.y_train,
@@ -159,12 +163,14 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
 
 
 def _check_columns(name, data, columns, expected):
-    if sorted(columns) != sorted(expected):
+    missing = [column for column in expected if column not in columns]
+    further = [column for column in columns if column not in expected]
+    if missing or further:
         arch = name.partition(".")[0]
         raise ValueError(
-            f"{data} has other columns than {name!r} was trained on ({some(columns)}; expected {some(expected)}), so "
-            "its weights mean nothing there; rename them if they are the same, or give an architecture, such as "
-            f"{arch if arch in list_models() else 'snn_mlp4'!r}, to train it anew"
+            f"{data} has other columns than {name!r} was trained on (missing: {some(missing) or 'none'}; further: "
+            f"{some(further) or 'none'}), so its weights mean nothing there; rename them if they are the same, or give "
+            f"an architecture, such as {arch if arch in list_models() else 'snn_mlp4'!r}, to train it anew"
         )
 
 

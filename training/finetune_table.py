@@ -187,7 +187,7 @@ class _Fit:
             model.compile(keras.optimizers.Adam(learning_rate), "mean_squared_error")
         stop = self.stop if len(self.stop) else self.train
         wish = StopOnWish()
-        with signals_stop(wish):
+        with signals_stop(wish, StopOnWish.SAID):
             history = model.fit(
                 self.x[self.train],
                 targets[self.train],

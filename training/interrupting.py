@@ -1,16 +1,16 @@
 """Ctrl-C and SIGTERM as the wish to stop after the step, with what was learned kept."""
 
 import contextlib
+import os
 import signal
-import sys
 import threading
 
 import keras
 
 
 @contextlib.contextmanager
-def signals_stop(wish):
-    """The first Ctrl-C or SIGTERM sets `wish.stop`; a second Ctrl-C stops at once."""
+def signals_stop(wish, said=""):
+    """The first Ctrl-C or SIGTERM sets `wish.stop` and puts `said` on stderr; a second Ctrl-C stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -18,6 +18,8 @@ def signals_stop(wish):
     def stop(number, frame):
         if wish.stop and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not wish.stop:
+            os.write(2, said.encode())  # not print: the signal may have come within one
         wish.stop = True
 
     old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -29,13 +31,18 @@ def signals_stop(wish):
 
 
 class StopOnWish(keras.callbacks.Callback):
-    """Ends `model.fit` after the step in which `stop` was set, as by `signals_stop`."""
+    """Ends `model.fit` after the step, or the validation, in which `stop` was set, as by `signals_stop`."""
+
+    SAID = "interrupted: stops after this step and keeps what was learned (Ctrl-C again: stops now, keeps nothing)\n"
 
     def __init__(self):
         super().__init__()
         self.stop = False
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.stop and not self.model.stop_training:
-            print("interrupted: keeping what was learned so far (Ctrl-C again: nothing)", file=sys.stderr, flush=True)
+        if self.stop:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.stop:
             self.model.stop_training = True

@@ -59,7 +59,7 @@ class Fitted(typing.NamedTuple):
 
 
 def build(recipe, num_classes, dtype="float32", **arguments):
-    """The recipe's model with the recipe's overrides, in float32 whatever the caller's dtype policy."""
+    """The recipe's model with its overrides in a dtype policy, by default float32 whatever the caller's is."""
     with dtype_policy(dtype):
         return create_model(recipe.arch, num_classes=num_classes, **{**recipe.overrides, **arguments})
 

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import sys
+import threading
 
 import keras
 
@@ -20,15 +21,19 @@ def deep_graphs():
         sys.setrecursionlimit(limit)
 
 
+_one_at_a_time = threading.RLock()  # Keras's setting is one for all threads
+
+
 @contextlib.contextmanager
 def channels_last():
     """Layers follow (batch, height, width, channels), as all networks here, also where keras.json says otherwise."""
-    before = keras.config.image_data_format()
-    keras.config.set_image_data_format("channels_last")
-    try:
-        yield
-    finally:
-        keras.config.set_image_data_format(before)
+    with _one_at_a_time:
+        before = keras.config.image_data_format()
+        keras.config.set_image_data_format("channels_last")
+        try:
+            yield
+        finally:
+            keras.config.set_image_data_format(before)
 
 
 @contextlib.contextmanager

@@ -168,7 +168,7 @@ def words_of_keras(error):
 
 def compile_for_finetuning(model, learning_rate=FINETUNING_RATE):
     """Compiles a model in place, with Adam: sparse cross-entropy and accuracy, or the squared error of numbers."""
-    if isinstance(model.layers[-1], keras.layers.Rescaling):  # behind the standardised number: `training.finetune`
+    if predicts_number(model):
         model.compile(keras.optimizers.Adam(learning_rate), "mean_squared_error", metrics=["mean_absolute_error"])
         return
     check_classifier(model)
@@ -177,6 +177,11 @@ def compile_for_finetuning(model, learning_rate=FINETUNING_RATE):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(model)),
         metrics=["accuracy"],
     )
+
+
+def predicts_number(model):
+    """Whether the output is one number that is brought to its scale at the end, as `training.finetune` makes it."""
+    return isinstance(model.layers[-1], keras.layers.Rescaling) and model.output_shape[1:] == (1,)
 
 
 def ends_in_softmax(model):
@@ -239,7 +244,7 @@ def _with_head(model, num_classes, classifier_activation):
         raise ValueError(f"classifier_activation is 'softmax', or None for logits; received {classifier_activation!r}")
     if num_classes is None and classifier_activation == OWN:
         return model
-    if isinstance(model.layers[-1], keras.layers.Rescaling):  # behind the standardised number: `training.finetune`
+    if predicts_number(model):
         raise ValueError(
             f"model {model.name!r} predicts a number, so it has no classes; load it without num_classes and "
             "classifier_activation"
