@@ -168,6 +168,7 @@ PAPER = {
 WEIGHTS = {
     "elu_resnet20.cifar100": "8e70240f15164dfb61a046166c22540736c20e94c3145e9e88d92ada1ce8dffa",
     "mpelu_resnet20.cifar100": "8c5d58dddb893535a09e73dce608059893a4d2e0e94c30a3e71b7576551df18d",
+    "mpelu_resnet20.cifar100-distilled": "3735c89a6b477975e6d6066ac9fe39ac09639ead050cf243cb5984cc57638aa8",
     "mpelu_resnet20.cifar100-modern": "977f66ac298147f572f83b980ee01c33af58beed57fc6f89ddeb714cebad1ee2",
     "mpelu_resnet20.cifar100-nodecay": "78fe752b3f32d14c6488c6e4df46a51a34b8597b812de29f88c63b6e2cb1949a",
     "mpelu_resnet32.cifar100": "a5c52a9e4c7ac2bfe9e2f579d2786d4b1dd083f31f7ebeaee7cfaeeaa0aed641",
