@@ -78,6 +78,9 @@ def test_the_readme_table_is_up_to_date():
     results = (ROOT / "results" / "models.csv").read_text()
     assert results == results_csv(), "run `python -m training report`"
     assert README == with_table(README, results, FINETUNING), "run `python -m training report`"
+
+
+def test_the_index_is_that_of_the_folders():
     assert make_index(models_only=True) == read_index(), "run `python -m zoo index --models`"
 
 

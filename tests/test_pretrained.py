@@ -86,9 +86,8 @@ def test_the_card_gives_what_evaluate_measures(name, request):
     if given and keras.backend.backend() != "tensorflow":
         # All test rows on one backend, the one that is fastest here; the logits of some on the others.
         logits = np.load(find_folder(name)[0] / "test_logits.npz")["logits"][:500].astype("float32")
-        probabilities = predict(
-            zoo.load_model(name), dataset.x_test[:500], batch_size=100
-        )  # of one size: one compilation
+        # In batches of one size, so that one is compiled.
+        probabilities = predict(zoo.load_model(name), dataset.x_test[:500], batch_size=100)
         np.testing.assert_allclose(probabilities, np.exp(log_probabilities(logits, are_probabilities=False)), atol=5e-3)
         return
     figures = zoo.evaluate(name, dataset)

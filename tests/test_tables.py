@@ -306,8 +306,8 @@ def test_an_interrupted_training_keeps_what_it_has_learned(target, tmp_path, mon
     assert command(zoo, "predict", out, data) == 0
 
 
-@pytest.mark.parametrize("when, epochs", [("on_epoch_begin", 3), ("on_train_batch_end", 3), ("on_epoch_end", 3)])
-def test_an_interrupted_fine_tuning_keeps_what_it_has_learned(when, epochs, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize("when", ["on_epoch_begin", "on_train_batch_end", "on_epoch_end"])
+def test_an_interrupted_fine_tuning_keeps_what_it_has_learned(when, tmp_path, monkeypatch, capfd):
     interrupt_at(2, monkeypatch, when)
     wine = zoo.load_dataset("wine")
     rows = [[*row, f"kind {label}"] for row, label in zip(wine.x_train, wine.y_train, strict=True)]
@@ -315,8 +315,8 @@ def test_an_interrupted_fine_tuning_keeps_what_it_has_learned(when, epochs, tmp_
     out = tmp_path / "out"
     assert command(training, "finetune", "snn_mlp2.wine", "--data", data, "--out", out, "--epochs", 50) == 0
     assert "interrupted: stops after this step" in capfd.readouterr().err
-    assert json.loads((out / "recipe.json").read_text())["results"]["epochs"] == epochs
-    assert len((out / "history.csv").read_text().splitlines()) == epochs + 1
+    assert json.loads((out / "recipe.json").read_text())["results"]["epochs"] == 3
+    assert len((out / "history.csv").read_text().splitlines()) == 1 + 3
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

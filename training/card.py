@@ -24,6 +24,7 @@ from zoo.storage import as_stored
 
 LICENSE = "apache-2.0"
 SAFETENSORS = "model.safetensors"
+OWN_DATA = "own data"  # in place of a data set's name and sum: `python -m training train --data`
 
 
 def card_text(details):
@@ -105,7 +106,7 @@ def own_card(model, details, pictures=()):
         from training.finetune_table import report_text  # which is written in terms of this module
 
         parts.append(report_text(details, pictures))
-    if {"recipe", "results", "versions"} <= set(details) and details.get("data", {}).get("source") == "own data":
+    if {"recipe", "results", "versions"} <= set(details) and details.get("data", {}).get("source") == OWN_DATA:
         data, results, versions = details["data"], details["results"], details["versions"]
         parts += [
             *_settings(details["recipe"]),

@@ -9,8 +9,7 @@ from training.card import own_card
 from training.card import training_files
 from training.curves import curves_png
 from training.finetune_table import finetune_table
-from training.interrupting import StopOnWish
-from training.interrupting import signals_stop
+from training.interrupting import interruptible
 from training.own_data import check_writable
 from training.own_data import hold_out
 from training.own_data import loadable
@@ -98,8 +97,9 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
         arch = known.get("base_model", "snn_mlp4")
         raise ValueError(f"{name!r} was made of a table of one's own; give its architecture, {arch!r}, to train anew")
     shape = body.input_shape
-    of_images = isinstance(shape, tuple) and len(shape) == 4
-    if not of_images and (not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None):
+    rank = len(shape) if isinstance(shape, tuple) else 0  # of several inputs it is a list
+    of_images = rank == 4
+    if not of_images and (rank != 2 or shape[1] is None):
         raise ValueError(
             f"{name!r} takes inputs of shape {shape}, expected images or rows of a fixed number of columns; train it "
             "by its own fit: zoo.load_model(...).fit(...)"
@@ -130,14 +130,13 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     if not same_classes and len(class_names) == len(known.get("class_names", [])):
         _reinitialise_head(model)
     compile_for_finetuning(model, learning_rate)
-    wish = StopOnWish()
-    with signals_stop(wish, StopOnWish.SAID):
+    with interruptible() as interruption:
         history = model.fit(
             dataset.x_train,
             dataset.y_train,
             batch_size=min(BATCH, len(dataset.x_train)),
             epochs=epochs,
-            callbacks=[keras.callbacks.TerminateOnNaN(), wish],  # `evaluate` then says that it diverged
+            callbacks=[keras.callbacks.TerminateOnNaN(), interruption],  # `evaluate` then says that it diverged
             verbose=2,
         ).history
     figures = evaluate(model, dataset)

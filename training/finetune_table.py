@@ -10,8 +10,7 @@ import numpy as np
 
 from training.card import own_card
 from training.card import training_files
-from training.interrupting import StopOnWish
-from training.interrupting import signals_stop
+from training.interrupting import interruptible
 from training.own_data import hold_out
 from training.own_data import labels_of
 from training.own_data import loadable
@@ -186,8 +185,7 @@ class _Fit:
         else:
             model.compile(keras.optimizers.Adam(learning_rate), "mean_squared_error")
         stop = self.stop if len(self.stop) else self.train
-        wish = StopOnWish()
-        with signals_stop(wish, StopOnWish.SAID):
+        with interruptible() as interruption:
             history = model.fit(
                 self.x[self.train],
                 targets[self.train],
@@ -198,7 +196,7 @@ class _Fit:
                 callbacks=[
                     keras.callbacks.TerminateOnNaN(),
                     keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True),
-                    wish,
+                    interruption,
                 ],
                 verbose=2,
             ).history

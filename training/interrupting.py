@@ -30,19 +30,23 @@ def signals_stop(wish, said=""):
             signal.signal(number, handler)
 
 
-class StopOnWish(keras.callbacks.Callback):
-    """Ends `model.fit` after the step, or the validation, in which `stop` was set, as by `signals_stop`."""
+@contextlib.contextmanager
+def interruptible():
+    """Gives the callback by which `model.fit` ends where it is interrupted, with what was learned kept."""
+    wish = _StopOnWish()
+    said = "interrupted: stops after this step and keeps what was learned (Ctrl-C again: stops now, keeps nothing)\n"
+    with signals_stop(wish, said):
+        yield wish
 
-    SAID = "interrupted: stops after this step and keeps what was learned (Ctrl-C again: stops now, keeps nothing)\n"
 
-    def __init__(self):
-        super().__init__()
-        self.stop = False
+class _StopOnWish(keras.callbacks.Callback):
+    """Ends `model.fit` after the step, or the validation, in which `stop` was set."""
+
+    stop = False
 
     def on_train_batch_end(self, batch, logs=None):
         if self.stop:
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.stop:
-            self.model.stop_training = True
+        self.on_train_batch_end(epoch)

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_mpelu import lsuv
+from training.loop import dtype_policy
 from training.optimizer import CoupledSGD
 from training.run import builder_arguments
 from zoo.datasets import load_dataset
@@ -57,12 +58,8 @@ def losses(depth, batch_norm, activation, initializer, steps=None, seed=0, dtype
     order = np.random.default_rng(seed).permutation(len(dataset.y_train))
     held, order = order[:HELD], order[HELD:]
     steps = steps or len(order) // BATCH
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype)
-    try:
+    with dtype_policy(dtype):
         model = _network(dataset, depth, batch_norm, activation, initializer, seed)
-    finally:
-        keras.config.set_dtype_policy(policy)
     if initializer == LSUV:
         lsuv(model, dataset.x_train[order[:256]], seed=seed)
     model.compile(

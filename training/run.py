@@ -18,6 +18,7 @@ import numpy as np
 
 from training import further_seeds
 from training import loop
+from training.card import OWN_DATA
 from training.card import SAFETENSORS
 from training.card import card_text
 from training.card import history_csv
@@ -276,7 +277,7 @@ def train(
             "sha256": dataset.sha256,
             "train_rows": len(dataset.x_train),
             "test_rows": len(dataset.x_test),
-            **({} if data is None else {"source": "own data"}),  # no path: the folder may be published
+            **({} if data is None else {"source": OWN_DATA}),  # no path: the folder may be published
         },
         "class_names": list(dataset.class_names),
         "feature_names": list(dataset.feature_names),

@@ -204,7 +204,7 @@ def check_classifier(model):
 
 
 def with_logits(model):
-    """The model without its final softmax; any other model as it is, one with a layer of its own for that too."""
+    """The model without the softmax of its last layer; any other as it is, one that ends in a Softmax layer too."""
     if ends_in_softmax(model) and hasattr(model.layers[-1], "activation") and _head_start(model) is not None:
         return _with_head(model, None, None)
     return model
