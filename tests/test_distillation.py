@@ -204,6 +204,8 @@ def test_a_network_with_a_teacher_through_to_its_card(tmp_path, capsys, monkeypa
         training.train(recipe, out=tmp_path / "more", seeds=[2], add_to=made)
     with pytest.raises(ValueError, match="was taught by other weights of snn_mlp4.digits; give another --out"):
         training.train(recipe, out=tmp_path)
+    with pytest.raises(loop.Interrupted, match="stopped before teacher 1 of 1"):
+        training.train(recipe, out=tmp_path / "late", minutes=0.05, stop_after=0)
     timed = training.train(recipe, out=tmp_path / "timed", minutes=0.05)
     assert json.loads((timed / "recipe.json").read_text())["recipe"]["teachers"] == ["snn_mlp4.digits"]
 

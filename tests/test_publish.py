@@ -390,6 +390,7 @@ def test_a_model_of_ones_own_that_is_called_like_ours_gets_no_pin(hub, own, caps
     named = own.rename(own.with_name("snn_mlp2.own_wine"))
     (named / "README.md").write_text((named / "README.md").read_text().replace("./mine", "./snn_mlp2.own_wine"))
     further = {"recipe": {"of": "mine"}, "data": {"name": "mine", "source": "a survey"}, "results": {"top1": 0.9}}
+    further["versions"] = {"keras": keras.__version__}
     details = {**json.loads((named / "recipe.json").read_text()), **further}
     (named / "recipe.json").write_text(json.dumps(details))
     write_sums(named)
