@@ -48,7 +48,7 @@ def test_every_network_has_a_recipe_whose_settings_its_builder_takes():
             assert ("stochastic_depth" in modern.overrides) == (large and residual)
             if default.schedule == "steps" and residual:  # the paper's own recipe: there is a shorter one too
                 short = get_recipe(f"{default.name}-short")
-                assert (short.epochs, short.schedule, short.l2) == (100, "cosine", 5e-4)
+                assert (short.epochs, short.schedule, short.l2) == (50, "cosine", 5e-4)
         else:
             assert {f"{arch}.uci-adult", f"{arch}.wine"} <= set(_recipes())
 
