@@ -30,6 +30,7 @@ MODULES = [
     if re.search("^ *>>> ", path.read_text(), flags=re.MULTILINE)
 ]
 README = (ROOT / "README.md").read_text()
+COMPARISON = (ROOT / "results" / "uci" / "tasks.csv").read_text()
 FINETUNING = (ROOT / "results" / "finetuning.csv").read_text()
 
 
@@ -60,7 +61,7 @@ def test_readme_snippets(snippet, tmp_path, monkeypatch, request):
 
 def test_further_seeds_count_in_the_table_where_they_were_added(monkeypatch):
     info = zoo.model_info("snn_mlp2.wine")
-    added = {"seeds": [1, 2], "minutes": 0.75, "hardware": "1 core of another"}
+    added = {"seeds": [1, 2], "minutes": 0.75, "hardware": "1 core of another", "command": "that of the two"}
     info |= {
         "seeds": [0, 1, 2],
         "top1_by_seed": [0.6, 0.7, 0.8],
@@ -70,14 +71,16 @@ def test_further_seeds_count_in_the_table_where_they_were_added(monkeypatch):
     }
     monkeypatch.setattr("training.report.list_models", lambda pretrained: ["snn_mlp2.wine"])
     monkeypatch.setattr("training.report.model_info", lambda name: info)
-    row = readme_table(results_csv()).splitlines()[-1]
-    assert "| 70.00 % +- 10.00 | 3 |" in row and row.endswith("| 1.2 | 2 cores; 1 core of another |")
+    results = results_csv()
+    assert f",{zoo.registry.train_command('snn_mlp2.wine')}; that of the two," in results
+    row = readme_table(results, COMPARISON).splitlines()[-1]
+    assert "| 70.00 +- 10.00 % | 3 |" in row and row.endswith("| 1.2 | 2 cores; 1 core of another |")
 
 
 def test_the_readme_table_is_up_to_date():
     results = (ROOT / "results" / "models.csv").read_text()
     assert results == results_csv(), "run `python -m training report`"
-    assert README == with_table(README, results, FINETUNING), "run `python -m training report`"
+    assert README == with_table(README, results, COMPARISON, FINETUNING), "run `python -m training report`"
 
 
 def test_the_index_is_that_of_the_folders():

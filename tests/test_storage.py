@@ -189,9 +189,19 @@ def tiny(model):
 def test_a_folder_that_would_lose_accuracy_stays_whole(folder):
     change(folder, tiny)
     before = bytes_of(folder)
-    with pytest.raises(ValueError, match="would have .* in place of .*; it stays in float32"):
+    with pytest.raises(ValueError, match="would have .* in place of .*; it stays in float32, .* its pin is") as error:
         compact(folder)
-    assert bytes_of(folder) == before
+    after = bytes_of(folder)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert set(before) <= set(after) and changed <= {"README.md", "recipe.json", "model.safetensors", SUMS}
+    assert str(error.value).endswith(sha256(folder / SUMS))
+    # The test rows were read to see it, and the card says so.
+    results = json.loads((folder / "recipe.json").read_text())["results"]
+    loaded = zoo.load_model(folder, compile=False)
+    round_kernels(loaded)
+    assert results["top1_if_rounded"] == zoo.evaluate(loaded, "wine")["top1"] < results["top1"] - 0.1
+    card = (folder / "README.md").read_text()
+    assert f"top-1 would be {100 * results['top1_if_rounded']:.2f} %" in card and "before and after rounding" in card
 
 
 def test_figures_are_those_of_the_rounded_weights_and_the_ones_before_are_kept(folder, monkeypatch):

@@ -200,9 +200,12 @@ def test_report_with_seeds_and_ensembles(made_up):
     text = uci_report.report(made_up).read_text()
     # Only iris has all three seeds: 0.9 of runs.csv, 0.7 and 0.6.
     assert "SNN over 1 sound tasks and the seeds 0, 1, 2: mean accuracy 0.7333, standard deviation 0.1528." in text
-    assert (  # batch norm has 0.8 there
-        "rivals as they are: at seed 1 average rank 2.00, 1 of the 1 others ahead; at seed 2 average rank 2.00, 1 of"
-    ) in text
+    # Batch norm has 0.8 there, by which the second and the third are behind, and the mean of the three.
+    assert "|  | seed 0 | seed 1 | seed 2 | mean of the seeds |" in text
+    assert "| mean accuracy | 0.9000 | 0.7000 | 0.6000 | 0.7333 |" in text
+    assert "| average rank | 1.00 | 2.00 | 2.00 | 2.00 |" in text
+    assert "| others with a better one | 0 | 1 | 1 | 1 |" in text
+    assert "| p against BatchNorm, win/tie/loss | 0.32, 1/0/0 | 0.32, 0/0/1 | 0.32, 0/0/1 | 0.32, 0/0/1 |" in text
     assert "| SNN, five or full passes (ours) | 0.9500 | 1.00 |  |  |  |" in text
     assert "| SNN | 0.9000 | 2.00 | 0.16 | 0.32 | 1/0/0 |" in text
     assert "(mean accuracy there 0.9500, of the members alone 0.5000)" in text and "The large tasks" not in text

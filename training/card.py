@@ -9,12 +9,13 @@ import shutil
 import sys
 import tempfile
 
-from training.report import PEERS
+from training.report import others_weights
 from zoo.card import card_head
 from zoo.card import dataset_in_words
 from zoo.card import known_dataset
 from zoo.card import short_card
 from zoo.card import snippet
+from zoo.details import in_percent
 from zoo.details import mean_and_spread
 from zoo.hub import repository_of
 from zoo.registry import BUNDLED
@@ -41,8 +42,9 @@ def card_text(details):
     dataset_name = dataset_in_words(data["name"])
     columns = details["feature_names"]
     input_shape = (len(columns),) if columns else (32, 32, 3)
+    paper = _paper(name)
     rows = [
-        ("top-1 accuracy", f"{100 * results['top1']:.2f} %", _paper(name) or "none"),
+        ("top-1 accuracy", f"{100 * results['top1']:.2f} %", in_percent(paper) if paper else "none"),
         ("top-5 accuracy", f"{100 * results['top5']:.2f} %", "") if len(details["class_names"]) > 5 else None,
         ("cross-entropy", f"{results['loss']:.4f} nats", ""),
         ("expected calibration error, 15 bins", f"{results['ece']:.4f}", ""),
@@ -56,15 +58,14 @@ def card_text(details):
         "keras_mpelu`, plain `keras.saving.load_model` reads the folder that `huggingface_hub.snapshot_download` "
         "gives. model.safetensors holds the same weights by the names of the layers.\n",
         f"Measured on the {data['test_rows']:,} test rows of {dataset_name}, read "
-        f"{'before and after rounding' if 'top1_in_float32' in results else 'once'}, after the training; by "
+        f"{'before and after rounding' if _storage(results) else 'once'}, after the training; by "
         f"`python -m zoo evaluate {name}`:\n",
         *_table(("figure", "these weights", "the paper's"), filter(None, rows)),
         f"Spread: {_spread(results)}\n",
         f"Paper: {_paper_in_words(name)}\n",
     ]
-    relu_name = f"relu_{name.partition('_')[2]}"
-    if relu_name in PEERS:
-        lines.append(f"Others' weights for the ReLU network of this size, top-1 in %: {PEERS[relu_name]}.\n")
+    if peers := others_weights(name):
+        lines.append(f"Others' weights for the ReLU network of this size, top-1 in %: {peers}.\n")
     if "cross_validation" in results:
         lines += _cross_validation(results["cross_validation"])
     if "top1_by_superclass" in results:
@@ -75,16 +76,21 @@ def card_text(details):
         f"`{details.get('command', train_command(name))}` in "
         f"{results['minutes']} minutes on {results['hardware']} ({details['versions']['backend']}, Keras "
         f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
-        # Of the project's recipes; what led to options of one's own is not recorded.
-        f"that time.{'' if 'command' in details else ' No choice was made on the test rows.'}\n",
+        f"that time.{' No choice was made on the test rows.' if _is_as_the_project_runs_it(details) else ''}\n",
         *_teachers(details),
-        *_storage(details),
+        *_storage(results),
         *_added(results.get("added", ())),
         "![training curves](curves.png)\n",
         "## Limits\n",
         _limits(data["name"]) + "\n",
     ]
     return "\n".join(lines)
+
+
+def _is_as_the_project_runs_it(details):
+    """Whether all that could be chosen is the recipe's; what led to options of one's own is not recorded."""
+    words = details.get("command", train_command("")).split()
+    return "train" in words and not {"--epochs", "--publish"} & set(words)
 
 
 def is_of_a_recipe(details):
@@ -183,15 +189,20 @@ def _teachers(details):
     return [f"Its teachers: {names}. The minutes leave out their answers, which were made before.\n"]
 
 
-def _storage(details):
-    before = details["results"].get("top1_in_float32")
+def _storage(results):
+    if "top1_if_rounded" in results:
+        return [
+            "With the kernels rounded to float16 (`python -m training compact`) top-1 would be "
+            f"{100 * results['top1_if_rounded']:.2f} %, over 0.02 points apart, so they stay in float32.\n"
+        ]
+    before = results.get("top1_in_float32")
     if before is None:
         return []
     return [
         "The kernels were then rounded to float16, in which the files hold them (`python -m training compact`): top-1 "
         f"was {100 * before:.2f} % before; had it changed by more than 0.02 points, they would have stayed in float32. "
         "The loaded model is in float32."
-        f"{'' if len(details['results']['seeds']) == 1 else ' The figures of the other seeds are in float32.'}\n"
+        f"{'' if len(results['seeds']) == 1 else ' The figures of the other seeds are in float32.'}\n"
     ]
 
 
@@ -319,9 +330,9 @@ def _paper(name):
 
 def _paper_in_words(name):
     if figure := _paper(name):
-        return f"top-1 {figure}."
+        return f"top-1 {in_percent(figure)}."
     paper = read_index()["architectures"].get(name.partition(".")[0], {}).get("paper", {})
-    others = "; ".join(f"{other}: {figure}" for other, figure in paper.items())
+    others = "; ".join(f"{other}: {in_percent(figure)}" for other, figure in paper.items())
     return f"no figure for this network on this data set{f' (it has {others})' if others else ''}."
 
 

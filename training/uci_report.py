@@ -289,7 +289,7 @@ def _text(ours, paper, seeds, full, untrained, slice_):
 
 
 def _seeds(table, lost, ours, method):
-    """Mean and spread over the seeds, what those that diverged do to them, and where each seed would stand."""
+    """Mean and spread over the seeds, what those that diverged do to them, and where each seed stands."""
     if not table.tasks:
         return []
     text = (
@@ -312,24 +312,34 @@ def _seeds(table, lost, ours, method):
                 f" On the {len(others)} tasks on which none diverged: mean accuracy "
                 f"{_mean_and_deviation(table.of(others).accuracy)}."
             )
-    stands = [f"at seed {seed} {words}" for seed, words in _standings(table, ours, method)]
-    if stands:
-        text += f" With the seeds in turn in the table above, their rivals as they are: {'; '.join(stands)}."
-    return [text]
+    return [text, *_standings(table, ours, method)]
 
 
 def _standings(table, ours, method):
-    """For each further seed, how the method would stand among the others at their one seed."""
+    """The method among the others at each of its seeds and in their mean; the others stay at their one seed."""
     tasks = [task for task in ours.tasks if task in table.tasks]
-    if not tasks:
-        return
-    place = ours.methods.index(method)
-    for column, seed in enumerate(table.methods[1:], start=1):
-        accuracy = ours.of(tasks).accuracy.copy()
-        accuracy[:, place] = table.of(tasks).accuracy[:, column]
-        average = ranks(accuracy)
-        ahead = int((average < average[place]).sum())
-        yield seed, f"average rank {average[place]:.2f}, {ahead} of the {len(average) - 1} others ahead"
+    if len(table.methods) < 2 or not tasks:
+        return []
+    others, own = ours.of(tasks), table.of(tasks).accuracy
+    place = others.methods.index(method)
+    head = ["", *(f"seed {seed}" for seed in table.methods), "mean of the seeds"]
+    lines = [["mean accuracy"], ["average rank"], ["others with a better one"]]
+    lines += [[f"p against {rival}, win/tie/loss"] for rival in others.methods if rival != method]
+    for accuracy in (*own.T, own.mean(axis=1)):
+        others.accuracy[:, place] = accuracy
+        average = ranks(others.accuracy)
+        cells = [f"{accuracy.mean():.4f}", f"{average[place]:.2f}", f"{(average < average[place]).sum()}"]
+        for rival in np.delete(others.accuracy.T, place, axis=0):
+            counts = "/".join(map(str, win_tie_loss(accuracy, rival)))
+            cells.append(f"{wilcoxon_p(accuracy, rival, 'two-sided'):.2g}, {counts}")
+        for line, cell in zip(lines, cells, strict=True):
+            line.append(cell)
+    return [
+        f"{method} at each seed in the table above, its rivals as they are; p two-sided, for one comparison each. The "
+        f"first seed's networks are those that the grid trained and chose from; the others are the chosen "
+        "configurations trained anew.",
+        _markdown(head, lines),
+    ]
 
 
 def _mean_and_deviation(accuracy):

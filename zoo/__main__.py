@@ -163,11 +163,13 @@ def _readable(info):
         yield "recipe", info.get("command", train_command(info["name"]))
         yield "size", f"{info['size_bytes'] / 1e6:.2f} MB"
         yield "licence", info["licence"]
+    from zoo.details import in_percent
+
     paper = info.get("paper", {})
     if tag:
         paper = {other: figure for other, figure in paper.items() if other == tag}
     for data, figure in paper.items():
-        yield "paper's top-1", f"{figure} ({data})"
+        yield "paper's top-1", f"{in_percent(figure)} ({data})"
     if not paper:
         yield "paper's top-1", "none for this network on this data set" if tag else "none for this network"
     if not tag:

@@ -1,7 +1,9 @@
 """What recipe.json says of a model: names of classes and columns, and its data. Anyone may have written it."""
 
+import decimal
 import json
 import numbers
+import re
 import statistics
 
 LONGEST = 2**24  # bytes
@@ -13,6 +15,15 @@ TASKS = ("classification", "regression")
 def mean_and_spread(values):
     """Mean and sample standard deviation (`None` for one value)."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def in_percent(figure):
+    """A paper's figure, a text of fractions, in percent.
+
+    >>> in_percent("0.7125 +- 0.0024 (best 0.715)")
+    '71.25 +- 0.24 (best 71.5) %'
+    """
+    return re.sub(r"\d\.\d+", lambda found: str(decimal.Decimal(found[0]).scaleb(2)), figure) + " %"
 
 
 def read_details(folder, model=None):

@@ -220,5 +220,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "elu_net11.cifar100": "aa051393b7c42241536bcde8026c623e7618071bdc659883a364940432aa9641",
+    "elu_net11.cifar100": "16bbe00139314351612851f7f25a9fecda411a83b2a7f9f9305e36c4cf9e4cf6",
 }

@@ -160,5 +160,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_nopre_resnet29.cifar100": "160c373e2fa3194203e0011afaeaebc9179403e13c57f1c2173fd2bd243b1c36",
+    "mpelu_nopre_resnet29.cifar100": "30067d87b39cb407cbf9facdddbb2713f93cb859be07c0703cc2aa4e66d267ef",
 }

@@ -166,12 +166,12 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "elu_resnet20.cifar100": "8e70240f15164dfb61a046166c22540736c20e94c3145e9e88d92ada1ce8dffa",
-    "mpelu_resnet20.cifar100": "8c5d58dddb893535a09e73dce608059893a4d2e0e94c30a3e71b7576551df18d",
-    "mpelu_resnet20.cifar100-distilled": "3735c89a6b477975e6d6066ac9fe39ac09639ead050cf243cb5984cc57638aa8",
-    "mpelu_resnet20.cifar100-modern": "977f66ac298147f572f83b980ee01c33af58beed57fc6f89ddeb714cebad1ee2",
-    "mpelu_resnet20.cifar100-nodecay": "78fe752b3f32d14c6488c6e4df46a51a34b8597b812de29f88c63b6e2cb1949a",
-    "mpelu_resnet32.cifar100": "a5c52a9e4c7ac2bfe9e2f579d2786d4b1dd083f31f7ebeaee7cfaeeaa0aed641",
-    "mpelu_resnet32.cifar100-modern": "d3087af31835b92ac308eb2e325c973b4e341f55f2fcac24fc16546c4fac6452",
-    "relu_resnet20.cifar100": "105a195831dcc3ebd474f595760accd26c64703103855926a7a3e49b322f5503",
+    "elu_resnet20.cifar100": "cec24a1ec46dedd4c400a5d9b8fc2382880837995392a6c26a9836e7f65e98a3",
+    "mpelu_resnet20.cifar100": "a45bd43773676df55ef449afe73ddb57f2389a1f61c39442ae0cd55591496033",
+    "mpelu_resnet20.cifar100-distilled": "ac81b8c2870f7ab867d63a088a47cf101c0298b5304b60ce345e22557255c2f6",
+    "mpelu_resnet20.cifar100-modern": "4b1fa4a65ddb2fbcf5ad72cb0ec9714e074e541d3e28bc0b5f86e0c950a3b9b3",
+    "mpelu_resnet20.cifar100-nodecay": "13e3b35346f3538aa7bd8e1ef98da26a3ef1f7f39d5b94c2c333e21d990829c1",
+    "mpelu_resnet32.cifar100": "8300bb684f7e9a586e5e2f1ed23390b7a7ece9259e8f654c8e73053d8acca3a9",
+    "mpelu_resnet32.cifar100-modern": "dcda7790ff9cc755630d302e3f416e09d7b4b5c16b74623440efb331e52ad83f",
+    "relu_resnet20.cifar100": "59d9a9c87c46f65ea4f229d2c97816075866f3f92911ef511b89a3e9c6d240c8",
 }
