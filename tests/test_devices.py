@@ -88,6 +88,15 @@ assert abs(fitted.alpha_beta - 1).max() > 1e-5
 if keras.backend.backend() == "tensorflow":  # on JAX one draw is spread over the devices
     (first, draws), (second, as_many) = seeds.copies
     assert first != second and draws == as_many > 0, seeds.copies
+
+    import zoo
+    from training.mirrored_tensorflow import devices_here, strategy
+
+    mirrored = strategy(*devices_here())
+    with mirrored.scope():
+        model = zoo.load_model("relu_resnet20.cifar100", compile=False)
+    assert model.distribute_strategy is mirrored  # by which Keras distributes `fit` outside of the scope
+    assert len(mirrored.experimental_local_results(model.trainable_variables[0].value)) == 2
 """
 
 

@@ -80,8 +80,9 @@ def test_data_that_do_not_fit_are_refused():
         zoo.evaluate(model, data_set(x, np.array([0, 1, 2, -1, 0]), 3))
     with pytest.raises(ValueError, match="take the argmax"):
         zoo.evaluate(model, data_set(x, np.eye(5, 3, dtype=int), 3))
-    with pytest.raises(ValueError, match="received tuple; on arrays of your own"):
-        zoo.evaluate(model, (x, np.zeros(5, int)))
+    for no_pair in (x, (x,), (x, np.zeros(5, int), None)):
+        with pytest.raises(ValueError, match=r"or a pair of arrays \(x, y\); received (ndarray|tuple)"):
+            zoo.evaluate(model, no_pair)
     with pytest.raises(ValueError, match="one label for each"):
         zoo.evaluate(model, data_set(x, np.zeros(4, int), 3))
     with pytest.raises(ValueError, match="of one or more rows"):
@@ -116,7 +117,10 @@ def test_what_is_no_classifier_is_refused(units, activation, tmp_path, capsys):
         zoo.evaluate(model, data_set(np.zeros((5, 6), "float32"), np.zeros(5, int), 1))
     folder = zoo.save_model(model, tmp_path / "folder")
     loaded = zoo.load_model(str(folder))  # it is as usable
-    assert "not compiled" in capsys.readouterr().err and not loaded.compiled
+    if activation == "sigmoid":  # whose loss is known
+        assert loaded.loss == "binary_crossentropy"
+    else:
+        assert "not compiled" in capsys.readouterr().err and not loaded.compiled
     header = ",".join(f"column {number}" for number in range(6))
     np.savetxt(tmp_path / "rows.csv", np.ones((2, 6)), delimiter=",", header=header, comments="")
     if units == 1:
@@ -126,9 +130,104 @@ def test_what_is_no_classifier_is_refused(units, activation, tmp_path, capsys):
         predict_files(str(folder), [tmp_path / "rows.csv"])
 
 
-def test_another_activation_than_softmax_is_no_classifier():
-    with pytest.raises(ValueError, match="'softmax', or None for logits; received 'sigmoid'"):
-        zoo.load_model("snn_mlp2.wine", classifier_activation="sigmoid")
+def test_heads_of_other_activations(capsys):
+    wine = zoo.load_dataset("wine")
+    logits = zoo.load_model("snn_mlp2.wine", classifier_activation=None).predict(wine.x_test, verbose=0)
+    several = zoo.load_model("snn_mlp2.wine", classifier_activation="sigmoid")
+    np.testing.assert_allclose(several.predict(wine.x_test, verbose=0), 1 / (1 + np.exp(-logits)), atol=1e-6)
+    one = zoo.load_model("snn_mlp2.wine", num_classes=1, classifier_activation="sigmoid")
+    assert one.loss == "binary_crossentropy" and one.output_shape == (None, 1)
+    is_first = (wine.y_train == 0).astype("float32")[:, None]
+    one.fit(wine.x_train, is_first, epochs=3, verbose=0)
+    assert one.evaluate(wine.x_test, (wine.y_test == 0).astype("float32")[:, None], verbose=0)[1] > 0.9
+    number = zoo.load_model("snn_mlp2.wine", num_classes=1, classifier_activation=None)
+    assert number.layers[-1].activation is keras.activations.linear and not number.compiled
+    with pytest.raises(ValueError, match="num_classes=1 with a softmax has the output 1 for everything"):
+        zoo.load_model("snn_mlp2.wine", num_classes=1)
+    with pytest.raises(ValueError, match="another activation of Keras, such as 'sigmoid'; received 'sigmid'"):
+        zoo.load_model("snn_mlp2.wine", classifier_activation="sigmid")
+
+
+def probabilities_and_logits():
+    return (zoo.load_model("snn_mlp4.digits", classifier_activation=activation) for activation in ("softmax", None))
+
+
+WRAPPED = {
+    "noise in front": lambda model, logits, x: model(keras.layers.GaussianNoise(0.1)(x)),
+    "sequential in sequential": lambda model, logits, x: keras.Sequential([x, keras.Sequential([x, model])]).outputs[0],
+    "an operation": lambda model, logits, x: keras.ops.softmax(logits(x)),
+    "a function": lambda model, logits, x: keras.activations.softmax(logits(x)),
+    "an ensemble": lambda model, logits, x: keras.layers.Average()([model(x), model(x)]),
+    "a linear activation": lambda model, logits, x: keras.layers.Activation("linear")(model(x)),
+    "another shape": lambda model, logits, x: keras.layers.Reshape((10,))(keras.layers.Reshape((2, 5))(model(x))),
+    "logits in front": lambda model, logits, x: logits(x),
+    "logits and dropout": lambda model, logits, x: keras.layers.Dropout(0.5)(logits(x)),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_a_model_in_a_model_has_its_figures(wrap, tmp_path, capsys):
+    """A softmax that is not the last layer itself; taken for logits, its figures are those of near-uniform outputs."""
+    model, logits = probabilities_and_logits()
+    inputs = keras.Input((64,))
+    wrapped = keras.Model(inputs, WRAPPED[wrap](model, logits, inputs))
+    expected = zoo.evaluate(model, "digits")
+    assert expected["loss"] < 0.2  # of uniform outputs: 2.3
+    assert zoo.evaluate(wrapped, "digits") == pytest.approx(expected, abs=1e-5)
+    folder = zoo.save_model(wrapped, tmp_path / "folder")
+    loaded = zoo.load_model(folder)
+    assert loaded.compiled == (wrap != "an ensemble")  # of which loss is not known
+    if loaded.compiled:
+        digits = zoo.load_dataset("digits")
+        assert loaded.evaluate(digits.x_test, digits.y_test, verbose=0)[0] == pytest.approx(expected["loss"], abs=1e-4)
+    else:
+        assert "ends in Average 'average', of which is not known" in capsys.readouterr().err
+    header = ",".join(f"column {number}" for number in range(64))
+    rows = zoo.load_dataset("digits").x_test[:2]
+    np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header=header, comments="")
+    found = predict_files(folder, [tmp_path / "rows.csv"])
+    for row, outputs in zip(found, model.predict(rows, verbose=0), strict=True):
+        assert row["top5"][0][1] == pytest.approx(outputs.max(), abs=1e-5)
+
+
+def test_features_are_no_classes():
+    features = zoo.load_model("snn_mlp4.digits", features=True)
+    with pytest.raises(
+        ValueError, match="ends in AlphaDropout 'hidden4_dropout', and its outputs are no probabilities"
+    ):
+        zoo.evaluate(features, "digits")
+
+
+def test_arrays_of_ones_own_are_a_data_set():
+    digits, model = zoo.load_dataset("digits"), zoo.load_model("snn_mlp4.digits")
+    x, y = digits.x_test, digits.y_test
+    expected = zoo.evaluate(model, digits)
+    assert zoo.evaluate(model, (x, y.tolist())) == expected
+    assert zoo.evaluate(model, [keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)]) == expected
+    with pytest.raises(ValueError, match="your data has label 11"):
+        zoo.evaluate(model, (x, y + 2))
+    for size in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=f"batch_size is an integer, 1 or more; received {size}"):
+            zoo.evaluate(model, digits, batch_size=size)
+
+
+def test_predictions_are_named():
+    wine = zoo.load_dataset("wine")
+    predictions = zoo.load_model("snn_mlp2.wine").predict(wine.x_test, verbose=0)
+    named = zoo.decode_predictions(predictions, "snn_mlp2.wine", top=2)
+    assert [row[0][0] for row in named] == [wine.class_names[label] for label in wine.y_test]  # its top-1 is 100 %
+    assert all(len(row) == 2 and row[0][1] >= row[1][1] for row in named)
+    assert [row[0][1] for row in named] == pytest.approx(predictions.max(axis=1).tolist(), abs=1e-6)
+    for outputs, words in (
+        (
+            np.log(predictions),
+            r"expected probabilities of shape \(rows, classes\) that sum to 1; received shape \(36, 3",
+        ),
+        (predictions[0], r"received shape \(3,\)"),
+        (np.full((2, 4), 0.25), "snn_mlp2.wine has 3 classes; received predictions of 4"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            zoo.decode_predictions(outputs, "snn_mlp2.wine")
 
 
 def test_numpys_integers_are_numbers_of_classes(capsys):

@@ -13,6 +13,7 @@ import pytest
 import zoo
 from zoo.index import multiply_accumulates
 from zoo.index import trainable_parameters
+from zoo.registry import BUNDLED
 from zoo.registry import FAMILIES
 from zoo.registry import INDEX
 from zoo.registry import architectures
@@ -172,6 +173,17 @@ def test_parameters_are_the_papers(name):
 @pytest.mark.parametrize("name", AT_THE_DEFAULT_CLASSES)
 def test_parameters_are_the_papers_at_the_default_classes(name):
     assert zoo.model_info(name)["parameters"] == AT_THE_DEFAULT_CLASSES[name]
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.list_models(pretrained=True) if (BUNDLED / name).is_dir()])
+def test_the_index_has_the_inputs_and_classes_of_the_pretrained_network(name):
+    """By its graph: SNNs have other columns and classes than their architecture by default."""
+    layers = json.loads((BUNDLED / name / "config.json").read_text())["config"]["layers"]
+    info = zoo.model_info(name)
+    assert [None, *info["input_shape"]] == layers[0]["config"]["batch_shape"]
+    ends = [layer["config"] for layer in layers if layer["name"].startswith("classifier")]
+    assert info["num_classes"] == next(end.get("units", end.get("filters")) for end in ends)
+    assert "per_class" not in info
 
 
 def test_every_architecture_is_counted_by_hand():
@@ -354,6 +366,10 @@ def test_signal_keeps_its_moments_through_a_deep_mlp():
     [
         (lambda: zoo.create_model("mpelu_resnet21"), "mpelu_resnet20"),
         (lambda: zoo.model_info("mpelu_resnet20.cifar10"), "mpelu_resnet20.cifar100"),
+        (lambda: zoo.load_model("snn_mlp2"), "'snn_mlp2' is an architecture; with pretrained weights: snn_mlp2.uci-a"),
+        (lambda: zoo.load_model("mpelu_resnet56"), "none yet. zoo.create_model.'mpelu_resnet56'. builds it"),
+        (lambda: zoo.create_model("snn_mlp2.wine"), "is a pretrained model: zoo.load_model.'snn_mlp2.wine'."),
+        (lambda: zoo.create_model("relu_resnet20", input_shape=(None, None, 3)), "fixed integers"),
         (lambda: zoo.create_model("mpelu_resnet20", depth=21), "6n\\+2"),
         (lambda: zoo.create_model("mpelu_nopre_resnet164", depth=100), "9n\\+2"),
         (lambda: zoo.create_model("mpelu_resnet20", activation="gelu"), "relu, elu, mpelu"),

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import sys
 
 import keras
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 import zoo
 from zoo import pretrained
+from zoo.graphs import DEEPEST
+from zoo.graphs import deep_graphs
 from zoo.pretrained import BUNDLED
 from zoo.restoring import read_model
 
@@ -96,6 +99,18 @@ def _without_ids(value):
 @pytest.mark.parametrize("name", ["elu_resnet20.cifar100", "mpelu_resnet20.cifar100", "snn_mlp8.uci-car"])
 def test_a_bundled_model_is_the_one_that_keras_reads(name):
     assert_same(read_model(BUNDLED / name, known=True), keras.saving.load_model(BUNDLED / name, compile=False))
+
+
+def test_the_last_who_needs_it_restores_the_recursion_limit():
+    """Threads load side by side: who leaves first must not take the limit from the others, nor leave theirs behind."""
+    before = sys.getrecursionlimit()
+    first, second = deep_graphs(), deep_graphs()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert sys.getrecursionlimit() == DEEPEST
+    second.__exit__(None, None, None)
+    assert sys.getrecursionlimit() == before < DEEPEST
 
 
 def test_a_model_by_the_short_way_trains_and_saves(tmp_path):

@@ -34,6 +34,11 @@ def of_codes(dtype="int32", length=5):
     return dense(keras.Input((length,), dtype=dtype), *layers)
 
 
+class Unregistered(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
 def two_inputs():
     a, b = keras.Input((2,), name="a"), keras.Input((2,), name="b")
     return keras.Model([a, b], keras.layers.Add()([a, b]), name="net")
@@ -115,6 +120,14 @@ def test_golden_inputs_of_an_embedding_are_codes_that_it_knows():
         (lambda: keras.Sequential([keras.layers.Dense(2)]), "is a Sequential without a graph"),
         (lambda: keras.layers.Dense(2), "expected a keras.Model to save, received Dense"),
         (lambda: dense(keras.Input((None, 2)), keras.layers.Reshape((5, 4))), "does not run on inputs of shape .32, 2"),
+        (
+            lambda: dense(keras.Input((2,)), keras.layers.Lambda(lambda x: 2 * x, output_shape=(2,))),
+            "net could not be loaded again: config.json holds a Lambda",
+        ),
+        (
+            lambda: dense(keras.Input((2,)), Unregistered()),
+            "names the class 'Unregistered' of test_saving",
+        ),
     ],
 )
 def test_what_cannot_be_saved_is_one_line_and_leaves_nothing(tmp_path, model, words):
@@ -122,7 +135,19 @@ def test_what_cannot_be_saved_is_one_line_and_leaves_nothing(tmp_path, model, wo
     with pytest.raises(ValueError, match=words) as error:
         zoo.save_model(model, tmp_path / "deep" / "net")
     assert "\n" not in str(error.value)
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path != tmp_path / "deep"] == []
+
+
+def test_a_model_with_lora_is_saved_with_its_kernels_merged(tmp_path):
+    model = zoo.load_model("snn_mlp4.digits")
+    model.get_layer("classifier").enable_lora(2)
+    digits = zoo.load_dataset("digits")
+    model.fit(digits.x_train[:64], digits.y_train[:64], verbose=0)
+    again = zoo.load_model(zoo.save_model(model, tmp_path / "net"))
+    expected = model.predict(digits.x_test, verbose=0)
+    np.testing.assert_allclose(again.predict(digits.x_test, verbose=0), expected, atol=1e-6)
+    assert np.abs(zoo.load_model("snn_mlp4.digits").predict(digits.x_test, verbose=0) - expected).max() > 1e-4
+    assert len(again.weights) == len(model.weights) - 2
 
 
 def test_the_way_out_for_several_inputs_is_one(tmp_path):

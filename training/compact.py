@@ -21,7 +21,7 @@ from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
 from zoo.hub import NEEDED
 from zoo.pretrained import SUMS
-from zoo.pretrained import ends_in_softmax
+from zoo.pretrained import are_probabilities
 from zoo.pretrained import load_folder
 from zoo.pretrained import predict
 from zoo.pretrained import save_model
@@ -70,7 +70,7 @@ def compact(folder, data_dir=None):
     round_kernels(model)
     rounded = with_logits(model)
     logits = predict(rounded, dataset.x_test)
-    figures = metrics(log_probabilities(logits, ends_in_softmax(rounded)), dataset.y_test)
+    figures = metrics(log_probabilities(logits, are_probabilities(rounded, logits)), dataset.y_test)
     if abs(figures["top1"] - before) > TOLERANCE:
         pin = rewrite(folder, data_dir, details | {"results": results | {"top1_if_rounded": figures["top1"]}})
         raise ValueError(

@@ -12,7 +12,9 @@ from zoo.registry import model_info
 # The modules behind these are imported on first use.
 _LAZY = {
     "Dataset": "zoo.datasets",
+    "decode_predictions": "zoo.prediction",
     "evaluate": "zoo.evaluation",
+    "list_datasets": "zoo.datasets",
     "load_dataset": "zoo.datasets",
     "load_model": "zoo.pretrained",
     "save_model": "zoo.pretrained",
@@ -21,7 +23,9 @@ _LAZY = {
 __all__ = [
     "Dataset",
     "create_model",
+    "decode_predictions",
     "evaluate",
+    "list_datasets",
     "list_models",
     "load_dataset",
     "load_model",
@@ -31,6 +35,8 @@ __all__ = [
 
 
 def __getattr__(name):
+    if name == "deploy":  # the module: zoo.deploy.deploy(model)
+        return importlib.import_module("zoo.deploy")
     if name not in _LAZY:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

@@ -10,18 +10,24 @@ import keras
 DEEPEST = 40_000  # frames; Keras takes about one per layer, and nopre-1001 has some 3,000 layers
 
 
+_one_at_a_time = threading.RLock()  # Python's and Keras's settings are one for all threads
+_limits = []  # the recursion limits that those found who are in `deep_graphs` now
+
+
 @contextlib.contextmanager
 def deep_graphs():
-    """Raises Python's recursion limit: Keras walks a functional graph by recursion."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, DEEPEST))
+    """Raises Python's recursion limit: Keras walks a functional graph by recursion. The last who leaves restores it."""
+    with _one_at_a_time:
+        _limits.append(sys.getrecursionlimit())
+        sys.setrecursionlimit(max(_limits[0], DEEPEST))
     try:
         yield
     finally:
-        sys.setrecursionlimit(limit)
-
-
-_one_at_a_time = threading.RLock()  # Keras's setting is one for all threads
+        with _one_at_a_time:
+            first, *_ = _limits
+            _limits.pop()
+            if not _limits:
+                sys.setrecursionlimit(first)
 
 
 @contextlib.contextmanager

@@ -21,8 +21,8 @@ def image_input(input_shape, mean, std, smallest=4):
     per_channel = [np.shape(values) == (sizes[-1],) for values in (mean, std)] if sizes else []
     if len(sizes) != 3 or not all(isinstance(size, numbers.Integral) for size in sizes) or not all(per_channel):
         raise ValueError(
-            "input_shape is (height, width, channels), with a mean and a std per channel; received "
-            f"{input_shape!r}, mean={mean!r} and std={std!r}"
+            "input_shape is (height, width, channels), fixed integers, with a mean and a std per channel; "
+            f"received {input_shape!r}, mean={mean!r} and std={std!r}"
         )
     if not all(0 < deviation < float("inf") for deviation in std):
         raise ValueError(f"std is above 0, for images are divided by it; received {std!r}")

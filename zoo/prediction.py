@@ -10,9 +10,11 @@ import numpy as np
 
 from zoo.details import read_details
 from zoo.evaluation import log_probabilities
+from zoo.options import check_integer
+from zoo.pretrained import are_probabilities
 from zoo.pretrained import check_classifier
-from zoo.pretrained import ends_in_softmax
 from zoo.pretrained import find_folder
+from zoo.pretrained import last_operation
 from zoo.pretrained import load_folder
 from zoo.pretrained import run
 
@@ -73,13 +75,54 @@ def predict_files(name, files):
     if kind == "second":
         probabilities = of_two_classes(outputs)
     else:
-        probabilities = np.exp(log_probabilities(outputs, ends_in_softmax(model)))
-    classes = class_names(model, details)
-    best = np.argsort(-probabilities, axis=1)[:, :5]
+        probabilities = np.exp(log_probabilities(outputs, are_probabilities(model, outputs)))
+    best = _likeliest(probabilities, class_names(model, details), 5)
+    return [{"input": label, "top5": top} for label, top in zip(labels, best, strict=True)]
+
+
+def _likeliest(probabilities, classes, top):
+    """The likeliest classes of each row, as `[(name, probability), ...]`."""
+    best = np.argsort(-probabilities, axis=1)[:, :top]
     return [
-        {"input": label, "top5": [(classes[k], round(float(row[k]), 6)) for k in order]}
-        for label, row, order in zip(labels, probabilities, best, strict=True)
+        [(classes[k], round(float(row[k]), 6)) for k in order] for row, order in zip(probabilities, best, strict=True)
     ]
+
+
+def decode_predictions(predictions, name, top=5):
+    """Names the likeliest classes of what `model.predict` gave, as in `keras.applications`.
+
+    Args:
+        predictions: Probabilities, an array of shape `(rows, classes)`.
+        name: The model's name, folder or address, as for `zoo.load_model`.
+        top: How many classes of each row.
+
+    Returns:
+        A list of `[(class name, probability), ...]`, likeliest first, one for
+        each row.
+
+    Raises:
+        ValueError: these are no probabilities of the model's classes.
+
+    Example:
+
+    >>> model = zoo.load_model("snn_mlp2.wine")
+    >>> predictions = model.predict(zoo.load_dataset("wine").x_test[:1], verbose=0)
+    >>> zoo.decode_predictions(predictions, "snn_mlp2.wine", top=1)[0][0][0]
+    'class_1'
+    """
+    check_integer("top", top)
+    predictions = keras.ops.convert_to_numpy(predictions)
+    if predictions.ndim != 2 or (predictions < 0).any() or not np.allclose(predictions.sum(axis=1), 1, atol=1e-2):
+        raise ValueError(
+            f"expected probabilities of shape (rows, classes) that sum to 1; received shape {predictions.shape}; of "
+            "logits take keras.ops.softmax first"
+        )
+    folder, _ = find_folder(name)
+    details = read_details(folder)
+    names = details.get("class_names") or [str(number) for number in range(predictions.shape[1])]
+    if len(names) != predictions.shape[1]:
+        raise ValueError(f"{name} has {len(names)} classes; received predictions of {predictions.shape[1]}")
+    return _likeliest(predictions, names, top)
 
 
 def kind_of_outputs(model, details):
@@ -91,7 +134,7 @@ def kind_of_outputs(model, details):
     if model.output_shape[1] != 1:
         check_classifier(model)
         return "classes"
-    sigmoid = getattr(model.layers[-1], "activation", None) is keras.activations.sigmoid
+    sigmoid = getattr(last_operation(model), "activation", None) is keras.activations.sigmoid
     two_classes = details.get("task") != "regression" and len(details.get("class_names", ())) == 2
     return "second" if sigmoid and two_classes else "number"
 

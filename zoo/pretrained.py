@@ -39,18 +39,29 @@ from zoo.hub import repository_of
 from zoo.hub import tag_of
 from zoo.options import check_integer
 from zoo.registry import BUNDLED
+from zoo.registry import list_models
 from zoo.registry import published_weights
 from zoo.registry import quoted
 from zoo.registry import read_index
 from zoo.registry import unknown_name
 from zoo.restoring import read_model
 from zoo.safety import Refused
+from zoo.safety import check_contents
 from zoo.storage import store_compactly
 
 # Best of five on the validation splits of `python -m training benchmark finetuning` (results/finetuning.csv).
 FINETUNING_RATE = 1e-3
 VERY_DEEP = 1000  # layers of Keras; nopre-1001 has 2,676, ResNet-164 some 440
 OWN = "the model's own"  # default of classifier_activation
+SAVED_OTHERWISE = ("lora_rank", "lora_alpha", "compile_config")  # keys of a config
+PASSING = (  # layers behind which probabilities, or logits, still are such
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.Identity,
+    keras.layers.Reshape,
+)
 
 
 def load_model(
@@ -80,19 +91,23 @@ def load_model(
             directory format.
         num_classes: Classes of the head. Another number than the model's own
             gives a new, randomly initialised head, and a line on stderr that
-            says which weights are new.
-        classifier_activation: `"softmax"`, or `None` for logits. By default the
-            model's own, which is softmax for every published model.
+            says which weights are new. A head of 1 takes another activation
+            than softmax: `"sigmoid"` for two classes, `None` for a number.
+        classifier_activation: `"softmax"`, `None` for logits, or the name of
+            another Keras activation, such as `"sigmoid"` for labels of which
+            several may hold. By default the model's own, which is softmax for
+            every published model.
         features: `True` gives the model up to its pooled features, without
             head and not compiled.
         revision: Revision of the Hub repository: a branch, a tag or a commit.
             For a published name it skips the bundled folder, and its files must
             be those pinned here all the same. A folder has none.
         compile: Whether to compile for fine-tuning: sparse cross-entropy,
-            accuracy and Adam with a rate of 1e-3. (A model of numbers, by
-            `python -m training finetune`, gets the mean squared error; another
-            that does not end in softmax or logits is left as it is, and a line
-            on stderr says so.)
+            accuracy and Adam with a rate of 1e-3. (A model that ends in a
+            sigmoid gets the binary cross-entropy, a model of numbers, by
+            `python -m training finetune`, the mean squared error; another that
+            does not end in softmax or logits is left as it is, and a line on
+            stderr says so.)
         deploy: `True` gives the model for inference only, by `zoo.deploy`:
             batch norms are folded into the convolutions, the weights are
             frozen, nothing is compiled for training, and outputs are the same
@@ -102,7 +117,9 @@ def load_model(
 
     Returns:
         A functional `keras.Model`, in the dtype that it was saved in, whatever
-        Keras's dtype policy: float32 for every published model.
+        Keras's dtype policy: float32 for every published model. In another one
+        `create_model` builds the architecture, and `set_weights` takes what
+        `get_weights` of this one gives.
 
     Raises:
         ValueError: unknown name, damaged or foreign files; `deploy` with a new
@@ -167,33 +184,97 @@ def words_of_keras(error):
 
 
 def compile_for_finetuning(model, learning_rate=FINETUNING_RATE):
-    """Compiles a model in place, with Adam: sparse cross-entropy and accuracy, or the squared error of numbers."""
+    """Compiles a model in place, with Adam: cross-entropy and accuracy, or the squared error of numbers.
+
+    Raises:
+        ValueError: which loss its outputs are for cannot be told.
+    """
+    optimizer = keras.optimizers.Adam(learning_rate)
     if predicts_number(model):
-        model.compile(keras.optimizers.Adam(learning_rate), "mean_squared_error", metrics=["mean_absolute_error"])
+        model.compile(optimizer, "mean_squared_error", metrics=["mean_absolute_error"])
+        return
+    if _activation(last_operation(model)) == "sigmoid":
+        model.compile(optimizer, "binary_crossentropy", metrics=["binary_accuracy"])
         return
     check_classifier(model)
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(model)),
-        metrics=["accuracy"],
-    )
+    if not (ends_in_softmax(model) or ends_in_logits(model)):
+        last = last_operation(model)
+        raise ValueError(
+            f"{model.name} ends in {type(last).__name__} {last.name!r}, of which is not known whether it gives "
+            "probabilities or logits; compile it for its own loss"
+        )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(model))
+    model.compile(optimizer, loss, metrics=["accuracy"])
 
 
 def predicts_number(model):
     """Whether the output is one number that is brought to its scale at the end, as `training.finetune` makes it."""
-    return isinstance(model.layers[-1], keras.layers.Rescaling) and model.output_shape[1:] == (1,)
+    return isinstance(last_operation(model), keras.layers.Rescaling) and model.output_shape[1:] == (1,)
+
+
+def last_operation(model, scaled=False):
+    """The layer or operation that the outputs are from: in an inner model too, and before what only passes on.
+
+    Args:
+        model: The model.
+        scaled: Whether to look behind a Rescaling, too: scaled logits still are logits.
+    """
+    passing = (*PASSING, keras.layers.Rescaling) if scaled else PASSING
+    tensor = model.outputs[0]
+    while True:
+        # Keras's own record of where a tensor is from; `model.layers` has no operations, and ends in a whole model.
+        operation, node, _ = tensor._keras_history
+        if isinstance(operation, keras.Model):
+            tensor = operation.outputs[0]
+        elif isinstance(operation, passing) or (
+            isinstance(operation, keras.layers.Activation) and _activation(operation) == "linear"
+        ):
+            tensor = operation._inbound_nodes[node].input_tensors[0]
+        else:
+            return operation
+
+
+def _activation(operation):
+    """Name of the activation of a layer, or `None`."""
+    activation = getattr(operation, "activation", None)
+    return getattr(activation, "__name__", activation)
 
 
 def ends_in_softmax(model):
-    """Whether the outputs are probabilities (else they are logits)."""
-    last = model.layers[-1]
-    return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
+    """Whether the outputs are known to be probabilities."""
+    last = last_operation(model)
+    # keras.ops.softmax in a graph is an operation of that name, which Keras has no public class for.
+    return type(last).__name__ == "Softmax" or _activation(last) == "softmax"
+
+
+def ends_in_logits(model):
+    """Whether the outputs are known to be what a softmax takes: sums, as they come from kernels."""
+    last = last_operation(model, scaled=True)
+    return _activation(last) == "linear" and hasattr(last, "kernel")
+
+
+def are_probabilities(model, outputs):
+    """Whether outputs of a model are probabilities of classes, else logits; where its graph does not tell, they do.
+
+    Raises:
+        ValueError: neither tells.
+    """
+    if ends_in_softmax(model) or ends_in_logits(model):
+        return ends_in_softmax(model)
+    sums = outputs.astype("float64").sum(axis=1)
+    if (outputs >= 0).all() and np.allclose(sums, 1, atol=1e-2):  # such as the mean of several networks'
+        return True
+    last = last_operation(model)
+    raise ValueError(
+        f"{model.name} ends in {type(last).__name__} {last.name!r}, and its outputs are no probabilities (their sums "
+        f"are {sums.min():.3g} to {sums.max():.3g}); expected those, or logits of a Dense or convolution layer; put a "
+        "softmax behind it"
+    )
 
 
 def check_classifier(model):
-    """Raises ValueError unless the outputs are the probabilities or the logits of two or more classes."""
-    activation = getattr(model.layers[-1], "activation", None)
-    activation = getattr(activation, "__name__", activation)
+    """Raises ValueError unless the outputs may be the probabilities or the logits of two or more classes."""
+    activation = _activation(last_operation(model))
     shape = model.output_shape
     of_classes = isinstance(shape, tuple) and len(shape) == 2 and shape[-1] >= 2
     if not of_classes or activation not in ("softmax", "linear", None):
@@ -240,8 +321,14 @@ def head_layers(model):
 
 def _with_head(model, num_classes, classifier_activation):
     """The model with the asked head: its own, or a new one for other classes or another activation."""
-    if classifier_activation not in (OWN, "softmax", None):
-        raise ValueError(f"classifier_activation is 'softmax', or None for logits; received {classifier_activation!r}")
+    if classifier_activation != OWN:
+        try:
+            keras.activations.get(classifier_activation)
+        except (TypeError, ValueError):
+            raise ValueError(
+                "classifier_activation is 'softmax', None for logits, or another activation of Keras, such as "
+                f"'sigmoid'; received {classifier_activation!r}"
+            ) from None
     if num_classes is None and classifier_activation == OWN:
         return model
     if predicts_number(model):
@@ -255,6 +342,12 @@ def _with_head(model, num_classes, classifier_activation):
         num_classes = own_classes
     check_integer("num_classes", num_classes)
     num_classes = int(num_classes)  # NumPy's integers are none to Keras
+    softmax = classifier_activation == "softmax" or (classifier_activation == OWN and ends_in_softmax(model))
+    if num_classes == 1 and softmax:
+        raise ValueError(
+            "num_classes=1 with a softmax has the output 1 for everything; give classifier_activation='sigmoid' for "
+            "two classes, or None for a number"
+        )
     outputs = head[0].input
     new = []
     for layer in head:
@@ -293,7 +386,12 @@ def find_folder(name, revision=None):
     if name.startswith(SCHEME):
         return _fetch(_with_revision(parse_address(name), revision), None), None
     published = name in read_index()["models"]
-    if is_path or (not published and (os.path.isdir(name) or os.sep in name)):
+    if is_path or (not published and (os.path.exists(name) or os.sep in name)):
+        if os.path.isfile(name):
+            raise NotADirectoryError(
+                f"{quoted(name)} is a file; a model of zoo.save_model is a folder. A .keras file is for "
+                "keras.saving.load_model, after import keras_mpelu"
+            )
         if not os.path.isdir(name):
             raise FileNotFoundError(
                 f"no folder {quoted(name)}; give an existing folder, or a name from `python -m zoo list`"
@@ -302,6 +400,12 @@ def find_folder(name, revision=None):
             raise ValueError(f"revision {quoted(revision)} is of a repository on the Hub; {quoted(name)} is a folder")
         return pathlib.Path(name), None
     if not published:
+        if name in read_index()["architectures"]:
+            own = ", ".join(list_models(f"{name}.*", pretrained=True)) or "none yet"
+            raise ValueError(
+                f"{name!r} is an architecture; with pretrained weights: {own}. zoo.create_model({name!r}) builds it "
+                "with random ones"
+            )
         raise unknown_name(name, read_index()["models"], "pretrained model")
     pin = published_weights()[name]
     bundled = BUNDLED / name
@@ -387,8 +491,8 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
     Raises:
         FileExistsError: the folder exists and `overwrite` is `False`, or it is
             a file.
-        ValueError: the model is of another kind or does not run, or the details
-            do not fit it.
+        ValueError: the model is of another kind or does not run, could not be
+            loaded again, or the details do not fit it.
 
     Example:
 
@@ -413,7 +517,13 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
     try:
         with deep_graphs():
             model.save(new, zipped=False)
+        _fit_to_weights(new / "config.json")
         store_compactly(new / "model.weights.h5")
+        try:
+            check_contents(new)
+        except Exception as error:  # Keras's words on whatever the model holds
+            words = words_of_keras(error).replace(f"{new}{os.sep}", "")
+            raise ValueError(f"{model.name} could not be loaded again: {words}") from error
         np.savez_compressed(new / "golden.npz", inputs=inputs, outputs=outputs)
         (new / "recipe.json").write_text(json.dumps(details, indent=1) + "\n", encoding="utf-8")
         (new / "README.md").write_text(card or short_card(model, folder.name, details), encoding="utf-8")
@@ -428,6 +538,16 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         shutil.rmtree(new, ignore_errors=True)
         raise
     return folder
+
+
+def _fit_to_weights(path):
+    """Makes a config fit what Keras saves: LoRA's matrices are in kernels there; no inner model is compiled."""
+    text = path.read_text(encoding="utf-8")
+    if any(f'"{key}"' in text for key in SAVED_OTHERWISE):
+        stripped = json.loads(
+            text, object_hook=lambda part: {k: v for k, v in part.items() if k not in SAVED_OTHERWISE}
+        )
+        path.write_text(json.dumps(stripped), encoding="utf-8")
 
 
 def _as_json(details):

@@ -76,6 +76,11 @@ def create_model(arch, **overrides):
     (None, 10)
     """
     # The index is read first, so that a wrong name costs no import of a backend.
+    if arch in read_index()["models"]:
+        raise ValueError(
+            f"{arch!r} is a pretrained model: zoo.load_model({arch!r}); zoo.create_model({arch.partition('.')[0]!r}) "
+            "builds its architecture with random weights"
+        )
     if arch not in read_index()["architectures"] and arch not in architectures():
         raise unknown_name(arch, read_index()["architectures"], "architecture")
     builder, arguments, _ = architectures()[arch]
@@ -132,8 +137,9 @@ def model_info(name):
             `pretrained=True`.
 
     Returns:
-        A dictionary: `name`, `family`, `parameters`, `macs` and, for a
-        pretrained model, the figures of its card. No backend is imported.
+        A dictionary: `name`, `family`, `parameters`, `macs`, `input_shape`,
+        `num_classes` and, for a pretrained model, the figures of its card. No
+        backend is imported.
 
     Raises:
         ValueError: the name is unknown; close names are listed.
@@ -145,7 +151,9 @@ def model_info(name):
     """
     index = read_index()
     if name in index["models"]:
-        return {"name": name, **index["architectures"][name.partition(".")[0]], **index["models"][name]}
+        found = {"name": name, **index["architectures"][name.partition(".")[0]], **index["models"][name]}
+        del found["per_class"]  # of the architecture as it is by default
+        return found
     if name in index["architectures"]:
         return {"name": name, **index["architectures"][name]}
     raise unknown_name(name, [*index["models"], *index["architectures"]], "model")

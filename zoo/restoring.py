@@ -45,6 +45,11 @@ def _give_values(model, folder):
     """Creates the variables of a model without values; whether the file has exactly its variables."""
     if (folder / "assets").exists():  # vocabularies and the like
         return False
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if tf.distribute.has_strategy():  # of which the model knows that was built in its scope, and so in this thread
+            return False
     stored = _stored(folder / "model.weights.h5")
     if stored is None:
         return False
