@@ -203,7 +203,13 @@ def load_dataset(name, data_dir=None, download=True):
 
 
 def list_datasets():
-    """Names that `load_dataset` takes, whether or not the data are here."""
+    """Names that `load_dataset` takes, whether or not the data are here.
+
+    Example:
+
+    >>> zoo.list_datasets()[:3]
+    ['cifar10', 'cifar100', 'digits']
+    """
     from zoo.uci import tasks
 
     return [*CIFAR, *BUNDLED, *(f"uci/{task}" for task in tasks())]
