@@ -12,6 +12,7 @@ from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
 from zoo.evaluation import top1_by_superclass
 from zoo.prediction import predict_files
+from zoo.pretrained import compile_for_finetuning
 
 
 def data_set(x, y, classes):
@@ -148,6 +149,20 @@ def test_heads_of_other_activations(capsys):
         zoo.load_model("snn_mlp2.wine", classifier_activation="sigmid")
 
 
+@pytest.mark.parametrize("arch", ["mpelu_nin", "snn_mlp2", "relu_resnet20"])
+def test_untrained_networks_have_kerass_loss(arch):
+    """Also Network in Network, which ends in a map of logits, their mean and a softmax layer."""
+    keras.utils.set_random_seed(0)
+    model = zoo.create_model(arch, num_classes=7)
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(6, 16)) if arch == "snn_mlp2" else rng.integers(0, 256, (6, 32, 32, 3))).astype("float32")
+    y = rng.integers(0, 7, 6)
+    found = keras.losses.sparse_categorical_crossentropy(y, model.predict(x, verbose=0))
+    expected = float(keras.ops.convert_to_numpy(found).mean())
+    figures = zoo.evaluate(model, (x, y[:, None]))  # labels as keras.datasets.cifar100 has them
+    assert figures["loss"] == pytest.approx(expected, abs=1e-4) and figures["rows"] == 6
+
+
 def probabilities_and_logits():
     return (zoo.load_model("snn_mlp4.digits", classifier_activation=activation) for activation in ("softmax", None))
 
@@ -158,11 +173,23 @@ WRAPPED = {
     "an operation": lambda model, logits, x: keras.ops.softmax(logits(x)),
     "a function": lambda model, logits, x: keras.activations.softmax(logits(x)),
     "an ensemble": lambda model, logits, x: keras.layers.Average()([model(x), model(x)]),
-    "a linear activation": lambda model, logits, x: keras.layers.Activation("linear")(model(x)),
     "another shape": lambda model, logits, x: keras.layers.Reshape((10,))(keras.layers.Reshape((2, 5))(model(x))),
     "logits in front": lambda model, logits, x: logits(x),
     "logits and dropout": lambda model, logits, x: keras.layers.Dropout(0.5)(logits(x)),
+    "an ensemble of logits": lambda model, logits, x: keras.layers.Average()([logits(x), logits(x)]),
+    # Its last layer is the classifier, behind which two operations follow.
+    "flat": lambda model, logits, x: keras.ops.softmax(2 * keras.Model(x, head(logits, x)).outputs[0]),
 }
+UNKNOWN = {"an ensemble": "Average", "another shape": "Reshape", "an ensemble of logits": "Average"}
+
+
+def head(logits, x):
+    """The classifier on the network's features, its logits half as large."""
+    classifier = logits.get_layer("classifier")
+    half = keras.layers.Dense(10)
+    outputs = half(keras.Model(logits.input, classifier.input)(x))
+    half.set_weights([weight / 2 for weight in classifier.get_weights()])
+    return outputs
 
 
 @pytest.mark.parametrize("wrap", WRAPPED)
@@ -176,12 +203,12 @@ def test_a_model_in_a_model_has_its_figures(wrap, tmp_path, capsys):
     assert zoo.evaluate(wrapped, "digits") == pytest.approx(expected, abs=1e-5)
     folder = zoo.save_model(wrapped, tmp_path / "folder")
     loaded = zoo.load_model(folder)
-    assert loaded.compiled == (wrap != "an ensemble")  # of which loss is not known
+    assert loaded.compiled == (wrap not in UNKNOWN)  # of which loss cannot be told
     if loaded.compiled:
         digits = zoo.load_dataset("digits")
         assert loaded.evaluate(digits.x_test, digits.y_test, verbose=0)[0] == pytest.approx(expected["loss"], abs=1e-4)
     else:
-        assert "ends in Average 'average', of which is not known" in capsys.readouterr().err
+        assert f"ends in {UNKNOWN[wrap]} '" in capsys.readouterr().err
     header = ",".join(f"column {number}" for number in range(64))
     rows = zoo.load_dataset("digits").x_test[:2]
     np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header=header, comments="")
@@ -190,12 +217,11 @@ def test_a_model_in_a_model_has_its_figures(wrap, tmp_path, capsys):
         assert row["top5"][0][1] == pytest.approx(outputs.max(), abs=1e-5)
 
 
-def test_features_are_no_classes():
-    features = zoo.load_model("snn_mlp4.digits", features=True)
-    with pytest.raises(
-        ValueError, match="ends in AlphaDropout 'hidden4_dropout', and its outputs are no probabilities"
-    ):
-        zoo.evaluate(features, "digits")
+def test_a_sigmoid_of_several_outputs_has_no_loss_here(capsys):
+    inputs = keras.Input((6,))
+    outputs = [keras.layers.Dense(1, "sigmoid")(inputs), keras.layers.Dense(3, "softmax")(inputs)]
+    with pytest.raises(ValueError, match="has outputs of shape"):
+        compile_for_finetuning(keras.Model(inputs, outputs))
 
 
 def test_arrays_of_ones_own_are_a_data_set():
@@ -219,11 +245,8 @@ def test_predictions_are_named():
     assert all(len(row) == 2 and row[0][1] >= row[1][1] for row in named)
     assert [row[0][1] for row in named] == pytest.approx(predictions.max(axis=1).tolist(), abs=1e-6)
     for outputs, words in (
-        (
-            np.log(predictions),
-            r"expected probabilities of shape \(rows, classes\) that sum to 1; received shape \(36, 3",
-        ),
-        (predictions[0], r"received shape \(3,\)"),
+        (predictions / 2, "received rows of sums 0.5 to 0.5, numbers from"),
+        (predictions[0], r"expected predictions of shape \(rows, classes\); received shape \(3,\)"),
         (np.full((2, 4), 0.25), "snn_mlp2.wine has 3 classes; received predictions of 4"),
     ):
         with pytest.raises(ValueError, match=words):

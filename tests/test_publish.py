@@ -613,10 +613,11 @@ def test_the_card_gives_the_command_with_its_options_and_claims_no_more_than_is_
     assert f"`python -m training train {IMAGES}`" in card_text(details)
     assert "No choice was made on the test rows." in card_text(details)
     # What a machine can do decides on the dtype; how long to train might have been seen on the test rows.
-    text = card_text(details | command_of(recipe, dataclasses.replace(recipe, dtype="float32"), (0, 1), 2))
-    assert "--seeds 0 1 --dtype float32 --devices 2`" in text and "No choice was made on the test rows." in text
-    text = card_text(details | command_of(recipe, dataclasses.replace(recipe, publish="average"), (0,), 1))
-    assert "--publish average`" in text and "No choice" not in text
+    text = card_text(details | command_of(recipe, dataclasses.replace(recipe, dtype="float32"), (0,), 2))
+    assert "--dtype float32 --devices 2`" in text and "No choice was made on the test rows." in text
+    for changed, seeds in ((dataclasses.replace(recipe, publish="average"), (0,)), (recipe, (7,))):
+        text = card_text(details | command_of(recipe, changed, seeds, 1))
+        assert ("--publish average`" in text or "--seeds 7`" in text) and "No choice" not in text
     details |= command_of(recipe, recipe.rescaled(7), (3, 4), 2)
     text = card_text(details)
     assert f"`python -m training train {IMAGES} --epochs 7 --seeds 3 4 --devices 2`" in text

@@ -72,6 +72,12 @@ def test_ranks_and_p_are_the_papers(method):
         assert uci_report.wilcoxon_p(column(table, method), column(table, "SNN")) > 0.9
 
 
+def test_means_of_equal_seeds_share_their_rank():
+    mean = np.mean([0.857143] * 3)
+    assert mean != 0.857143  # by the last bit
+    np.testing.assert_array_equal(uci_report.ranks(np.array([[0.857143, mean]])), [1.5, 1.5])
+
+
 def test_win_tie_loss_of_the_paper():
     table = complete()
     counts = {"MSRAinit": (66, 12, 42), "LayerNorm": (63, 12, 45), "ResNet": (65, 18, 37), "WeightNorm": (79, 8, 33)}
@@ -203,6 +209,7 @@ def test_report_with_seeds_and_ensembles(made_up):
     # Batch norm has 0.8 there, by which the second and the third are behind, and the mean of the three.
     assert "|  | seed 0 | seed 1 | seed 2 | mean of the seeds |" in text
     assert "| mean accuracy | 0.9000 | 0.7000 | 0.6000 | 0.7333 |" in text
+    assert "| that of the 1 tasks of at most 1024 training rows | 0.9000 | 0.7000 | 0.6000 | 0.7333 |" in text
     assert "| average rank | 1.00 | 2.00 | 2.00 | 2.00 |" in text
     assert "| others with a better one | 0 | 1 | 1 | 1 |" in text
     assert "| p against BatchNorm, win/tie/loss | 0.32, 1/0/0 | 0.32, 0/0/1 | 0.32, 0/0/1 | 0.32, 0/0/1 |" in text

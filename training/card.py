@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import io
+import itertools
 import json
 import pathlib
 import shutil
@@ -90,7 +91,7 @@ def card_text(details):
 def _is_as_the_project_runs_it(details):
     """Whether all that could be chosen is the recipe's; what led to options of one's own is not recorded."""
     words = details.get("command", train_command("")).split()
-    return "train" in words and not {"--epochs", "--publish"} & set(words)
+    return "train" in words and not {"--epochs", "--publish", "--seeds"} & set(words)
 
 
 def is_of_a_recipe(details):
@@ -332,7 +333,8 @@ def _paper_in_words(name):
     if figure := _paper(name):
         return f"top-1 {in_percent(figure)}."
     paper = read_index()["architectures"].get(name.partition(".")[0], {}).get("paper", {})
-    others = "; ".join(f"{other}: {in_percent(figure)}" for other, figure in paper.items())
+    others = "; ".join(f"{other}: {in_percent(figure)}" for other, figure in itertools.islice(paper.items(), 3))
+    others += f"; and {len(paper) - 3} more" if len(paper) > 3 else ""
     return f"no figure for this network on this data set{f' (it has {others})' if others else ''}."
 
 

@@ -21,7 +21,7 @@ from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
 from zoo.hub import NEEDED
 from zoo.pretrained import SUMS
-from zoo.pretrained import are_probabilities
+from zoo.pretrained import gives_probabilities
 from zoo.pretrained import load_folder
 from zoo.pretrained import predict
 from zoo.pretrained import save_model
@@ -50,7 +50,8 @@ def compact(folder, data_dir=None):
 
     Raises:
         ValueError: the folder is not of a recipe, its top-1 is not that of its
-            card, or would change by more than 0.02 points.
+            card, or would change by more than 0.02 points: then the card has
+            been made anew, and the message has its pin.
         OSError: there is no such folder, or its data are not at hand.
     """
     folder = pathlib.Path(folder)
@@ -70,13 +71,14 @@ def compact(folder, data_dir=None):
     round_kernels(model)
     rounded = with_logits(model)
     logits = predict(rounded, dataset.x_test)
-    figures = metrics(log_probabilities(logits, are_probabilities(rounded, logits)), dataset.y_test)
+    figures = metrics(log_probabilities(logits, gives_probabilities(rounded, logits)), dataset.y_test)
     if abs(figures["top1"] - before) > TOLERANCE:
         pin = rewrite(folder, data_dir, details | {"results": results | {"top1_if_rounded": figures["top1"]}})
         raise ValueError(
             f"{folder} would have {figures['top1']:.4f} of the test rows right in place of {before:.4f}, more "
             f"than {TOLERANCE:.4f} apart; it stays in float32, its card says so, and its pin is {pin}"
         )
+    results.pop("top1_if_rounded", None)
     results.update(figures, **by_superclass(dataset, logits), top1_in_float32=before)
     results["top1_by_seed"][0] = figures["top1"]  # the first seed is the published one
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name not in MADE}

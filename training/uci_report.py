@@ -158,7 +158,7 @@ def ranks(accuracy):
     """Average rank of each method; 1 is best, equals share theirs."""
     from scipy.stats import rankdata
 
-    return rankdata(-accuracy, axis=1).mean(axis=0)
+    return rankdata(-np.round(accuracy, 6), axis=1).mean(axis=0)  # the digits of the files, as below
 
 
 def wilcoxon_p(first, second, alternative="greater"):
@@ -278,7 +278,7 @@ def _text(ours, paper, seeds, full, untrained, slice_):
             f"{np.mean(both):.4f}."
             + (f" Diverged, and counted with the weights at the start: {', '.join(untrained)}." if untrained else "")
         )
-    parts += _seeds(*seeds, ours, slice_.settings["headline"]["method"])
+    parts += _seeds(*seeds, ours, slice_.settings["headline"]["method"], slice_.settings["rows_per_period"])
     reported = np.isfinite(paper.accuracy).all(axis=1)
     same = Table([], paper.methods, paper.accuracy[reported])
     parts += [
@@ -288,7 +288,7 @@ def _text(ours, paper, seeds, full, untrained, slice_):
     return parts
 
 
-def _seeds(table, lost, ours, method):
+def _seeds(table, lost, ours, method, most):
     """Mean and spread over the seeds, what those that diverged do to them, and where each seed stands."""
     if not table.tasks:
         return []
@@ -312,10 +312,10 @@ def _seeds(table, lost, ours, method):
                 f" On the {len(others)} tasks on which none diverged: mean accuracy "
                 f"{_mean_and_deviation(table.of(others).accuracy)}."
             )
-    return [text, *_standings(table, ours, method)]
+    return [text, *_standings(table, ours, method, most)]
 
 
-def _standings(table, ours, method):
+def _standings(table, ours, method, most):
     """The method among the others at each of its seeds and in their mean; the others stay at their one seed."""
     tasks = [task for task in ours.tasks if task in table.tasks]
     if len(table.methods) < 2 or not tasks:
@@ -323,12 +323,15 @@ def _standings(table, ours, method):
     others, own = ours.of(tasks), table.of(tasks).accuracy
     place = others.methods.index(method)
     head = ["", *(f"seed {seed}" for seed in table.methods), "mean of the seeds"]
-    lines = [["mean accuracy"], ["average rank"], ["others with a better one"]]
+    small = np.array([uci.facts()[task].train <= most for task in tasks])
+    lines = [["mean accuracy"], [f"that of the {small.sum()} tasks of at most {most} training rows"]]
+    lines += [["average rank"], ["others with a better one"]]
     lines += [[f"p against {rival}, win/tie/loss"] for rival in others.methods if rival != method]
     for accuracy in (*own.T, own.mean(axis=1)):
         others.accuracy[:, place] = accuracy
         average = ranks(others.accuracy)
-        cells = [f"{accuracy.mean():.4f}", f"{average[place]:.2f}", f"{(average < average[place]).sum()}"]
+        cells = [f"{accuracy.mean():.4f}", f"{accuracy[small].mean():.4f}" if small.any() else ""]
+        cells += [f"{average[place]:.2f}", f"{(average < average[place]).sum()}"]
         for rival in np.delete(others.accuracy.T, place, axis=0):
             counts = "/".join(map(str, win_tie_loss(accuracy, rival)))
             cells.append(f"{wilcoxon_p(accuracy, rival, 'two-sided'):.2g}, {counts}")

@@ -1,16 +1,16 @@
 """Accuracy, loss and calibration of a model on the test rows of a data set."""
 
 import os
-import types
 
 import keras
 import numpy as np
 
 from zoo.datasets import CIFAR100_SUPERCLASSES
+from zoo.datasets import Dataset
 from zoo.datasets import load_dataset
 from zoo.options import check_integer
-from zoo.pretrained import are_probabilities
 from zoo.pretrained import check_classifier
+from zoo.pretrained import gives_probabilities
 from zoo.pretrained import load_model
 from zoo.pretrained import predict
 from zoo.pretrained import with_logits
@@ -25,7 +25,8 @@ def evaluate(model, dataset, batch_size=256, progress=False):
         model: A `keras.Model` that ends in softmax or in logits, or what
             `zoo.load_model` takes: a name, a folder, an address on the Hub.
         dataset: A `Dataset`, a name for `zoo.load_dataset`, or a pair of arrays
-            of your own: inputs as the model takes them, and labels from 0.
+            of your own: inputs as the model takes them, and labels from 0, of
+            shape `(n,)` or `(n, 1)`.
         batch_size: Rows at a time.
         progress: Whether to show a progress bar.
 
@@ -50,7 +51,8 @@ def evaluate(model, dataset, batch_size=256, progress=False):
     check_integer("batch_size", batch_size)
     if isinstance(dataset, tuple | list) and len(dataset) == 2:
         x, y = (keras.ops.convert_to_numpy(part) for part in dataset)
-        dataset = types.SimpleNamespace(name="your data", x_test=x, y_test=y)
+        y = y[:, 0] if y.shape[1:] == (1,) else y  # as keras.datasets.cifar100 has them
+        dataset = Dataset("your data", x[:0], y[:0], x, y, (), (), "")
     if not isinstance(dataset, str) and not hasattr(dataset, "x_test"):
         raise ValueError(
             f"dataset is a zoo.Dataset, its name, or a pair of arrays (x, y); received {type(dataset).__name__}"
@@ -61,7 +63,7 @@ def evaluate(model, dataset, batch_size=256, progress=False):
     # By the logits: float32 softmax outputs run out of digits for the unlikely classes, where top-5 is decided.
     model = with_logits(model)
     outputs = predict(model, dataset.x_test, batch_size, progress)
-    return metrics(log_probabilities(outputs, are_probabilities(model, outputs)), dataset.y_test)
+    return metrics(log_probabilities(outputs, gives_probabilities(model, outputs)), dataset.y_test)
 
 
 def check_same_data(details, dataset):

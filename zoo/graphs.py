@@ -10,24 +10,29 @@ import keras
 DEEPEST = 40_000  # frames; Keras takes about one per layer, and nopre-1001 has some 3,000 layers
 
 
-_one_at_a_time = threading.RLock()  # Python's and Keras's settings are one for all threads
-_limits = []  # the recursion limits that those found who are in `deep_graphs` now
+# Python's limit is one for all threads: the first of those who need a higher one notes it, the last restores it.
+_deep = {"users": 0, "limit before": None}
+_counting = threading.Lock()
 
 
 @contextlib.contextmanager
 def deep_graphs():
-    """Raises Python's recursion limit: Keras walks a functional graph by recursion. The last who leaves restores it."""
-    with _one_at_a_time:
-        _limits.append(sys.getrecursionlimit())
-        sys.setrecursionlimit(max(_limits[0], DEEPEST))
+    """Raises Python's recursion limit: Keras walks a functional graph by recursion."""
+    with _counting:
+        if not _deep["users"]:
+            _deep["limit before"] = sys.getrecursionlimit()
+            sys.setrecursionlimit(max(_deep["limit before"], DEEPEST))
+        _deep["users"] += 1
     try:
         yield
     finally:
-        with _one_at_a_time:
-            first, *_ = _limits
-            _limits.pop()
-            if not _limits:
-                sys.setrecursionlimit(first)
+        with _counting:
+            _deep["users"] -= 1
+            if not _deep["users"]:
+                sys.setrecursionlimit(_deep["limit before"])
+
+
+_one_at_a_time = threading.RLock()  # Keras's setting is one for all threads
 
 
 @contextlib.contextmanager

@@ -101,7 +101,7 @@ def model_entry(folder):
     return {
         **{key: value for key, value in details["results"].items() if key != "top1_by_superclass"},  # the card has it
         **({"command": details["command"]} if "command" in details else {}),  # where it takes more than the name
-        "input_shape": [len(details["feature_names"])] if details["feature_names"] else [32, 32, 3],
+        **({"input_shape": [len(details["feature_names"])]} if details["feature_names"] else {}),  # of tables
         "num_classes": len(details["class_names"]),
         "size_bytes": sum(path.stat().st_size for path in folder.iterdir()),
         "licence": "Apache-2.0",

@@ -160,5 +160,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_nopre_resnet29.cifar100": "30067d87b39cb407cbf9facdddbb2713f93cb859be07c0703cc2aa4e66d267ef",
+    "mpelu_nopre_resnet29.cifar100": "30cf1cf71ff3bb99b5b0ba9a0779ef032fdf4e6eae0acc87dcbcc3695fa8e96e",
 }

@@ -11,12 +11,14 @@ import numpy as np
 from zoo.details import read_details
 from zoo.evaluation import log_probabilities
 from zoo.options import check_integer
-from zoo.pretrained import are_probabilities
+from zoo.pretrained import activation_of
 from zoo.pretrained import check_classifier
 from zoo.pretrained import find_folder
+from zoo.pretrained import gives_probabilities
 from zoo.pretrained import last_operation
 from zoo.pretrained import load_folder
 from zoo.pretrained import run
+from zoo.pretrained import sum_to_one
 
 MOST = float(np.finfo("float32").max)  # the models' numbers
 
@@ -75,7 +77,7 @@ def predict_files(name, files):
     if kind == "second":
         probabilities = of_two_classes(outputs)
     else:
-        probabilities = np.exp(log_probabilities(outputs, are_probabilities(model, outputs)))
+        probabilities = np.exp(log_probabilities(outputs, gives_probabilities(model, outputs)))
     best = _likeliest(probabilities, class_names(model, details), 5)
     return [{"input": label, "top5": top} for label, top in zip(labels, best, strict=True)]
 
@@ -112,10 +114,13 @@ def decode_predictions(predictions, name, top=5):
     """
     check_integer("top", top)
     predictions = keras.ops.convert_to_numpy(predictions)
-    if predictions.ndim != 2 or (predictions < 0).any() or not np.allclose(predictions.sum(axis=1), 1, atol=1e-2):
+    if predictions.ndim != 2:
+        raise ValueError(f"expected predictions of shape (rows, classes); received shape {predictions.shape}")
+    if not sum_to_one(predictions):
+        sums = predictions.astype("float64").sum(axis=1)
         raise ValueError(
-            f"expected probabilities of shape (rows, classes) that sum to 1; received shape {predictions.shape}; of "
-            "logits take keras.ops.softmax first"
+            f"expected probabilities, which sum to 1 in each row; received rows of sums {sums.min():.4g} to "
+            f"{sums.max():.4g}, numbers from {predictions.min():.4g}; of logits take keras.ops.softmax first"
         )
     folder, _ = find_folder(name)
     details = read_details(folder)
@@ -134,7 +139,7 @@ def kind_of_outputs(model, details):
     if model.output_shape[1] != 1:
         check_classifier(model)
         return "classes"
-    sigmoid = getattr(last_operation(model), "activation", None) is keras.activations.sigmoid
+    sigmoid = activation_of(last_operation(model)) == "sigmoid"
     two_classes = details.get("task") != "regression" and len(details.get("class_names", ())) == 2
     return "second" if sigmoid and two_classes else "number"
 

@@ -53,13 +53,12 @@ from zoo.storage import store_compactly
 FINETUNING_RATE = 1e-3
 VERY_DEEP = 1000  # layers of Keras; nopre-1001 has 2,676, ResNet-164 some 440
 OWN = "the model's own"  # default of classifier_activation
-SAVED_OTHERWISE = ("lora_rank", "lora_alpha", "compile_config")  # keys of a config
-PASSING = (  # layers behind which probabilities, or logits, still are such
+LINEAR = (  # layers behind which logits still are logits
     keras.layers.Dropout,
     keras.layers.Flatten,
     keras.layers.GlobalAveragePooling1D,
     keras.layers.GlobalAveragePooling2D,
-    keras.layers.Identity,
+    keras.layers.Rescaling,
     keras.layers.Reshape,
 )
 
@@ -117,9 +116,9 @@ def load_model(
 
     Returns:
         A functional `keras.Model`, in the dtype that it was saved in, whatever
-        Keras's dtype policy: float32 for every published model. In another one
-        `create_model` builds the architecture, and `set_weights` takes what
-        `get_weights` of this one gives.
+        Keras's dtype policy: float32 for every published model. Under another
+        policy `create_model`, with the same options, builds the network, and
+        its `set_weights` takes what `get_weights` of this one gives.
 
     Raises:
         ValueError: unknown name, damaged or foreign files; `deploy` with a new
@@ -193,7 +192,7 @@ def compile_for_finetuning(model, learning_rate=FINETUNING_RATE):
     if predicts_number(model):
         model.compile(optimizer, "mean_squared_error", metrics=["mean_absolute_error"])
         return
-    if _activation(last_operation(model)) == "sigmoid":
+    if activation_of(last_operation(model)) == "sigmoid" and len(model.outputs) == 1:
         model.compile(optimizer, "binary_crossentropy", metrics=["binary_accuracy"])
         return
     check_classifier(model)
@@ -212,29 +211,20 @@ def predicts_number(model):
     return isinstance(last_operation(model), keras.layers.Rescaling) and model.output_shape[1:] == (1,)
 
 
-def last_operation(model, scaled=False):
-    """The layer or operation that the outputs are from: in an inner model too, and before what only passes on.
+def last_operation(model, through=()):
+    """The layer or operation that a model's output is from, be it in a model within the model.
 
     Args:
         model: The model.
-        scaled: Whether to look behind a Rescaling, too: scaled logits still are logits.
+        through: Layers of one input that are looked through.
     """
-    passing = (*PASSING, keras.layers.Rescaling) if scaled else PASSING
-    tensor = model.outputs[0]
-    while True:
-        # Keras's own record of where a tensor is from; `model.layers` has no operations, and ends in a whole model.
-        operation, node, _ = tensor._keras_history
-        if isinstance(operation, keras.Model):
-            tensor = operation.outputs[0]
-        elif isinstance(operation, passing) or (
-            isinstance(operation, keras.layers.Activation) and _activation(operation) == "linear"
-        ):
-            tensor = operation._inbound_nodes[node].input_tensors[0]
-        else:
-            return operation
+    operations = getattr(model, "operations", model.layers)  # a Sequential has layers alone
+    last = next((one for one in reversed(operations) if not isinstance(one, through)), operations[0])
+    inner = isinstance(last, keras.Model) and len(getattr(last, "outputs", None) or ()) == 1
+    return last_operation(last, through) if inner else last
 
 
-def _activation(operation):
+def activation_of(operation):
     """Name of the activation of a layer, or `None`."""
     activation = getattr(operation, "activation", None)
     return getattr(activation, "__name__", activation)
@@ -244,37 +234,30 @@ def ends_in_softmax(model):
     """Whether the outputs are known to be probabilities."""
     last = last_operation(model)
     # keras.ops.softmax in a graph is an operation of that name, which Keras has no public class for.
-    return type(last).__name__ == "Softmax" or _activation(last) == "softmax"
+    return type(last).__name__ == "Softmax" or activation_of(last) == "softmax"
 
 
 def ends_in_logits(model):
-    """Whether the outputs are known to be what a softmax takes: sums, as they come from kernels."""
-    last = last_operation(model, scaled=True)
-    return _activation(last) == "linear" and hasattr(last, "kernel")
+    """Whether the outputs are known to be what a softmax takes: linear ones of a kernel, or called linear."""
+    last = last_operation(model, through=LINEAR)
+    return activation_of(last) == "linear" and (hasattr(last, "kernel") or isinstance(last, keras.layers.Activation))
 
 
-def are_probabilities(model, outputs):
-    """Whether outputs of a model are probabilities of classes, else logits; where its graph does not tell, they do.
-
-    Raises:
-        ValueError: neither tells.
-    """
+def gives_probabilities(model, outputs):
+    """Whether outputs of a model are probabilities of classes, else logits; where its graph does not tell, they do."""
     if ends_in_softmax(model) or ends_in_logits(model):
         return ends_in_softmax(model)
-    sums = outputs.astype("float64").sum(axis=1)
-    if (outputs >= 0).all() and np.allclose(sums, 1, atol=1e-2):  # such as the mean of several networks'
-        return True
-    last = last_operation(model)
-    raise ValueError(
-        f"{model.name} ends in {type(last).__name__} {last.name!r}, and its outputs are no probabilities (their sums "
-        f"are {sums.min():.3g} to {sums.max():.3g}); expected those, or logits of a Dense or convolution layer; put a "
-        "softmax behind it"
-    )
+    return sum_to_one(outputs)  # such as the mean of several networks' probabilities
+
+
+def sum_to_one(outputs):
+    """Whether every row is of numbers from 0 that sum to 1, to the digits of bfloat16."""
+    return bool((outputs >= 0).all() and np.allclose(outputs.astype("float64").sum(axis=-1), 1, atol=1e-2))
 
 
 def check_classifier(model):
     """Raises ValueError unless the outputs may be the probabilities or the logits of two or more classes."""
-    activation = _activation(last_operation(model))
+    activation = activation_of(last_operation(model))
     shape = model.output_shape
     of_classes = isinstance(shape, tuple) and len(shape) == 2 and shape[-1] >= 2
     if not of_classes or activation not in ("softmax", "linear", None):
@@ -286,7 +269,8 @@ def check_classifier(model):
 
 def with_logits(model):
     """The model without the softmax of its last layer; any other as it is, one that ends in a Softmax layer too."""
-    if ends_in_softmax(model) and hasattr(model.layers[-1], "activation") and _head_start(model) is not None:
+    last = last_operation(model)
+    if activation_of(last) == "softmax" and last is model.layers[-1] and _head_start(model) is not None:
         return _with_head(model, None, None)
     return model
 
@@ -512,6 +496,7 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
     outputs = run(model, inputs)
     if outputs.dtype.kind not in "biuf":  # bfloat16, which a file of NumPy does not know
         outputs = outputs.astype("float32")
+    made = [parent for parent in folder.parents if not parent.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -536,18 +521,28 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         put_in_place(new, folder)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
+        with contextlib.suppress(OSError):  # where somebody else has put something
+            for parent in made:
+                parent.rmdir()
         raise
     return folder
 
 
 def _fit_to_weights(path):
-    """Makes a config fit what Keras saves: LoRA's matrices are in kernels there; no inner model is compiled."""
+    """Makes a config fit what Keras saves: LoRA's matrices are in the kernels there, and inner models not compiled."""
+
+    def fitting(part):
+        if part.get("compile_config"):
+            part["compile_config"] = {}
+        if str(part.get("module")).startswith("keras.") and isinstance(part.get("config"), dict):
+            for key in ("lora_rank", "lora_alpha"):
+                part["config"].pop(key, None)
+        return part
+
     text = path.read_text(encoding="utf-8")
-    if any(f'"{key}"' in text for key in SAVED_OTHERWISE):
-        stripped = json.loads(
-            text, object_hook=lambda part: {k: v for k, v in part.items() if k not in SAVED_OTHERWISE}
-        )
-        path.write_text(json.dumps(stripped), encoding="utf-8")
+    fitted = json.loads(text, object_hook=fitting)
+    if fitted != json.loads(text):
+        path.write_text(json.dumps(fitted), encoding="utf-8")
 
 
 def _as_json(details):

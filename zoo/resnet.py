@@ -167,11 +167,11 @@ PAPER = {
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
     "elu_resnet20.cifar100": "cec24a1ec46dedd4c400a5d9b8fc2382880837995392a6c26a9836e7f65e98a3",
-    "mpelu_resnet20.cifar100": "a45bd43773676df55ef449afe73ddb57f2389a1f61c39442ae0cd55591496033",
+    "mpelu_resnet20.cifar100": "adacf7741fdefffbdd295e64bc692d097260ddab3220ea33790c00b3ba94e764",
     "mpelu_resnet20.cifar100-distilled": "ac81b8c2870f7ab867d63a088a47cf101c0298b5304b60ce345e22557255c2f6",
     "mpelu_resnet20.cifar100-modern": "4b1fa4a65ddb2fbcf5ad72cb0ec9714e074e541d3e28bc0b5f86e0c950a3b9b3",
     "mpelu_resnet20.cifar100-nodecay": "13e3b35346f3538aa7bd8e1ef98da26a3ef1f7f39d5b94c2c333e21d990829c1",
-    "mpelu_resnet32.cifar100": "8300bb684f7e9a586e5e2f1ed23390b7a7ece9259e8f654c8e73053d8acca3a9",
+    "mpelu_resnet32.cifar100": "24255c953bbda825c9be77700236603539122634895eea7918032f600372ddb9",
     "mpelu_resnet32.cifar100-modern": "dcda7790ff9cc755630d302e3f416e09d7b4b5c16b74623440efb331e52ad83f",
     "relu_resnet20.cifar100": "59d9a9c87c46f65ea4f229d2c97816075866f3f92911ef511b89a3e9c6d240c8",
 }

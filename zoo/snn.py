@@ -365,7 +365,7 @@ WEIGHTS = {
     "snn_mlp2.uci-waveform-noise": "b2807a08fe853cb7415638eee200f9ec45bd132825bf03cd521debeb0b3e062a",
     "snn_mlp2.uci-wine-quality-white": "e5cf064cb3ba7c5a6842c2d3c93c8c3843321d9449c063d62cc1a572d23de6c8",
     "snn_mlp2.uci-yeast": "326a165bbd136eccc5dccbc76990ca61ffc38b095d8df9ffab1a7903769884e3",
-    "snn_mlp2.wine": "1e0ba3777f8cf9b8a27da6dd519440c66b9c048290ba4666b9a70b1936a130a5",
+    "snn_mlp2.wine": "6931ede1a4a3ae5ae6070403a4a7b84628339039ff733f82434e09ba2f8f451f",
     "snn_mlp4.breast_cancer": "26a75ea084c519988577cf8ae4a1292fe4ae9f4c5c0f0ba43bdd9a0a18af0a07",
     "snn_mlp4.digits": "5f8a3a4b7d32056194bb4c0e54291e59f3c9a33532ccc6617209fafc08edebf4",
     "snn_mlp8.uci-balance-scale": "7d568b215fb90c422a12ffb857bac7792e6a3d89485bd46b65452d2dbfe23567",
