@@ -83,7 +83,8 @@ class MPELUNormal(keras.initializers.Initializer):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "seed": keras.saving.deserialize_keras_object(config["seed"])})
+        # Without a seed where the initializer is given by its registered name: Keras then makes it from {}.
+        return cls(**{**config, "seed": keras.saving.deserialize_keras_object(config.get("seed"))})
 
 
 def _fans(shape):

@@ -102,6 +102,15 @@ def test_copies(copy, seed):
         np.testing.assert_array_equal(draw(restored), first)
 
 
+def test_by_its_registered_name():
+    """As Keras's own are given, `"he_normal"`: with every argument at its default."""
+    layer = keras.layers.Dense(3, kernel_initializer="keras_mpelu>MPELUNormal")
+    layer.build((None, 4))
+    assert np.ptp(keras.ops.convert_to_numpy(layer.kernel)) > 0
+    assert layer.kernel_initializer.get_config() == {"alpha": 1.0, "beta": 1.0, "mode": "fan_in", "seed": None}
+    assert MPELUNormal.from_config({"alpha": 0.25}).get_config() == MPELUNormal(0.25).get_config()
+
+
 def test_dtype():
     assert keras.backend.standardize_dtype(MPELUNormal()((2, 3), dtype="bfloat16").dtype) == "bfloat16"
     assert keras.backend.standardize_dtype(MPELUNormal()((2, 3)).dtype) == "float32"
