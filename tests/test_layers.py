@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from keras_mpelu import MPELU
+from keras_mpelu import kernels
 from keras_mpelu import mpelu
 from keras_mpelu.layers import plain_mpelu
 
 BACKEND = keras.backend.backend()
 MODES = ["eager"] if BACKEND == "torch" else ["eager", "jit"]
+of_torch = pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch alone")
 
 
 def outputs_and_gradients(function, arrays, upstream, mode="eager"):
@@ -206,6 +208,85 @@ def test_gradient_of_the_gradient():
         (first,) = torch.autograd.grad(mpelu(x_, alpha, beta).sum(), x_, create_graph=True)
         (second,) = torch.autograd.grad(first.sum(), x_)
     np.testing.assert_allclose(to_numpy(second), np.where(x > 0, 0, 2 * np.exp(2 * x)), rtol=1e-5)
+
+
+def mpelu_model():
+    """Two MPELUs of known weights behind a convolution, and what they are given and return by float64."""
+    x, alpha, beta, _ = data(4, 6, 6, 5, channels=5)
+    alpha[0], beta[0] = 1e3, 1e-3  # as in place of a LeakyReLU, which leaves exp(z) - 1 in float32 four digits
+    model = keras.Sequential([keras.Input((6, 6, 5)), MPELU(), MPELU(axis=1)])
+    model.set_weights([alpha, beta, np.full(6, 0.3), np.full(6, 2.0)])
+    between = reference(x, alpha.reshape(1, 1, 1, 5), beta.reshape(1, 1, 1, 5))[0]
+    return model, x, reference(between, np.full((1, 6, 1, 1), 0.3), np.full((1, 6, 1, 1), 2.0))[0]
+
+
+@of_torch
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's tracers and of Keras's layers under them
+@pytest.mark.parametrize("way", ["jit.trace", "export", "strict export", "compile"])
+def test_what_pytorch_traces_is_of_its_own_operations(way, tmp_path):
+    import torch
+
+    model, x, expected = mpelu_model()
+    path, example = tmp_path / "model.pt2", torch.tensor(x[:2])
+    if way == "jit.trace":
+        torch.jit.save(torch.jit.trace(model, (example,)), path)
+        loaded = torch.jit.load(path)
+    elif way == "compile":
+        loaded = torch.compile(model, backend="eager", fullgraph=True)
+    else:
+        batch = torch.export.Dim("batch", min=1, max=99)
+        strict = way == "strict export"
+        model.export(path, format="torch", strict=strict, dynamic_shapes={0: batch}, verbose=False)
+        loaded = torch.export.load(path).module()
+    assert_close(to_numpy(loaded(torch.tensor(x))), expected, 1e-6)
+
+
+@of_torch
+@pytest.mark.filterwarnings("ignore")
+def test_what_pytorch_traces_for_onnx_has_operations_that_onnx_has(monkeypatch):
+    """Without the packages that write such a file; `aten::expm1` is what ONNX lacks of the plain version."""
+    import torch
+
+    model, x, expected = mpelu_model()
+    kinds = {}
+    for within in (False, True):
+        monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda within=within: within)
+        traced = torch.jit.trace(model, (torch.tensor(x[:2]),))
+        assert_close(to_numpy(traced(torch.tensor(x))), expected, 1e-6)
+        kinds[within] = {node.kind() for node in traced.inlined_graph.nodes()}
+    assert "aten::expm1" in kinds[False] - kinds[True] and "prim::PythonOp" not in kinds[True]
+    x, alpha, beta = (torch.tensor(values) for values in ([-1e4, -1e-30, 0.0, 1e4], 0.5, 2.0))
+    given = x.to(torch.bfloat16).requires_grad_()
+    returned = torch.jit.trace(mpelu, (given, alpha, beta))(given, alpha, beta)
+    assert returned.dtype == torch.bfloat16
+    np.testing.assert_allclose(to_numpy(returned.detach()), [-0.5, -1e-30, 0, 1e4], rtol=2**-8)
+    returned.sum().backward()
+    np.testing.assert_allclose(to_numpy(given.grad), [0, 1, 1, 1])
+
+
+@of_torch
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("rows", [None, 4])  # for which Keras takes one and the other of PyTorch's exporters
+def test_onnx_computes_the_same(rows, tmp_path):
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
+    runtime = pytest.importorskip("onnxruntime")
+    model, x, expected = mpelu_model()
+    model(x)  # else Keras refuses
+    signature = [keras.InputSpec(shape=(rows, 6, 6, 5), dtype="float32")]
+    model.export(tmp_path / "model.onnx", format="onnx", input_signature=signature, verbose=False)
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    (given,) = session.get_inputs()
+    (outputs,) = session.run(None, {given.name: x})
+    assert_close(outputs, expected, 1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow alone")
+def test_autograph_can_transform_what_finds_the_kernel():
+    """Else it warns in every `tf.function` that calls `mpelu`."""
+    import tensorflow as tf
+
+    tf.autograph.to_graph(kernels.of_this_backend)
 
 
 def test_a_symbolic_input():

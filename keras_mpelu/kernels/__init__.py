@@ -5,19 +5,23 @@ gradients of alpha and beta in float32 or better. What they must equal is
 `keras_mpelu.layers.plain_mpelu`.
 """
 
-import functools
-import importlib
-
 import keras
 
-BACKENDS = ("jax", "tensorflow", "torch")
 
-
-@functools.cache
 def of_this_backend():
     """The module of this backend with its `mpelu(x, alpha, beta)`, or `None` where there is none."""
+    # `torch.compile` and strict `torch.export` trace this: statements, which they know, and not `import_module`. Nor
+    # `match`, which TensorFlow's AutoGraph does not know.
     name = keras.backend.backend()
-    return importlib.import_module(f"keras_mpelu.kernels.{name}") if name in BACKENDS else None
+    if name == "jax":
+        from keras_mpelu.kernels import jax as kernel
+    elif name == "tensorflow":
+        from keras_mpelu.kernels import tensorflow as kernel
+    elif name == "torch":
+        from keras_mpelu.kernels import torch as kernel
+    else:
+        kernel = None
+    return kernel
 
 
 def shared_axes(shape, rank):

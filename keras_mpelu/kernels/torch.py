@@ -9,11 +9,27 @@ PART = 2**19  # numbers: 2 MiB in float32, so that what a part needs stays in th
 
 
 def mpelu(x, alpha, beta):
-    # Compiled, the plain version fuses better than a fixed sequence of passes. The parts below are along the first
-    # axis, and sums are over the axes that alpha and beta are shared along, so the first must be one of these.
-    if torch.compiler.is_compiling() or 0 not in shared_axes(beta.shape, x.ndim):
+    # What is traced, often for a file, must be of PyTorch's own operations: of a function of ours there only a call of
+    # Python is kept. Compiled, they also fuse better than a fixed sequence of passes.
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return _in_onnx(x, alpha, beta) if torch.onnx.is_in_onnx_export() else plain_mpelu(x, alpha, beta)
+    # The parts below are along the first axis, and sums are over the axes that alpha and beta are shared along, so the
+    # first must be one of these.
+    if 0 not in shared_axes(beta.shape, x.ndim):
         return plain_mpelu(x, alpha, beta)
     return _MPELU.apply(x, alpha, beta)
+
+
+def _in_onnx(x, alpha, beta):
+    """`plain_mpelu` for ONNX, which has no `expm1`.
+
+    That of z is tanh(z / 2) * (exp(z) + 1). Near 0, exp(z) - 1 would lose the
+    digits that the large alpha beside a small beta brings forth.
+    """
+    wide = x.to(alpha.dtype)
+    exponent = torch.clamp(wide, max=0) * beta
+    bent = torch.tanh(exponent / 2) * (torch.exp(exponent) + 1)
+    return torch.where(wide > 0, wide, alpha * bent).to(x.dtype)
 
 
 class _MPELU(torch.autograd.Function):
