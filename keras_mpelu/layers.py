@@ -15,6 +15,10 @@ def mpelu(x, alpha, beta):
     `alpha * beta = slope` is close to PReLU. At `x = 0` the derivative is that
     of the negative branch, `alpha * beta`, as in the authors' code.
 
+    On JAX and PyTorch its gradient is a function of ours, which forward mode
+    (`jax.jvp`, `jax.hessian`, `torch.func.jvp`) and `torch.func.vmap`, with
+    `torch.func.jacrev`, refuse; `keras_mpelu.layers.plain_mpelu` takes them all.
+
     Args:
         x: A float tensor.
         alpha: Scale of the negative branch; broadcast against `x`.
@@ -49,7 +53,22 @@ def mpelu(x, alpha, beta):
 
 
 def plain_mpelu(x, alpha, beta):
-    """`mpelu` from Keras operations alone, with the gradient that the backend derives."""
+    """`mpelu` from Keras operations alone, with the derivatives that the backend derives: in every mode, and slower.
+
+    Args:
+        x: A float tensor.
+        alpha: A float tensor, broadcast against `x`. The computation is in its dtype.
+        beta: A tensor of the dtype of `alpha`, broadcast against `x`.
+
+    Returns:
+        A tensor of the shape and dtype of `x`.
+
+    Example:
+
+    >>> x, alpha, beta = (keras.ops.array(values, "float32") for values in ([-1.0, 0.0, 2.0], 0.5, 2.0))
+    >>> [round(float(v), 4) for v in plain_mpelu(x, alpha, beta)]
+    [-0.4323, 0.0, 2.0]
+    """
     wide = ops.cast(x, alpha.dtype)
     # The exponential sees the negative side only: `where` propagates the
     # gradient of both its branches, and 0 * inf would be NaN. Not `minimum`:
@@ -71,6 +90,10 @@ class MPELU(keras.layers.Layer):
 
     `alpha` and `beta` are learned, one pair per channel by default. They stay
     float32 under a mixed precision policy.
+
+    Forward mode and `torch.func.vmap` refuse it as they do `mpelu` (see there),
+    but for `axis` -1 or `None` take a subclass whose `call` returns
+    `keras_mpelu.layers.plain_mpelu(inputs, self.alpha, self.beta)`.
 
     Args:
         alpha_initializer: Initializer of `alpha`. Defaults to `"ones"`; the

@@ -210,6 +210,99 @@ def test_gradient_of_the_gradient():
     np.testing.assert_allclose(to_numpy(second), np.where(x > 0, 0, 2 * np.exp(2 * x)), rtol=1e-5)
 
 
+def differentiated(test):
+    """Marks tests of forward mode, which TensorFlow has of the kernel too."""
+    # 2026-11, PyTorch 2.13, of its own when it is first used
+    test = pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated:DeprecationWarning")(test)
+    return pytest.mark.skipif(BACKEND == "tensorflow", reason="of JAX and PyTorch alone")(test)
+
+
+def differentiate(function, arrays):
+    """Second derivatives of `function(*arrays)`, a number, and its derivative along the arrays: by forward mode."""
+    if BACKEND == "jax":
+        from jax import hessian
+        from jax import jvp
+        from jax.numpy import asarray
+    else:
+        from torch import tensor as asarray
+        from torch.func import hessian
+        from torch.func import jvp
+    tensors = tuple(asarray(array) for array in arrays)
+    second = hessian(function, tuple(range(len(tensors))))(*tensors)
+    return [[to_numpy(part) for part in row] for row in second], to_numpy(jvp(function, tensors, tensors)[1])
+
+
+@differentiated
+def test_every_mode_of_differentiation_takes_the_plain_version():
+    x, alpha, beta, upstream = data(5, 3, channels=3)
+    wide_x, wide_alpha, wide_beta, wide_upstream = (a.astype("float64") for a in (x, alpha, beta, upstream))
+    growth = wide_upstream * np.where(x > 0, 0, np.exp(wide_beta * np.minimum(wide_x, 0)))
+    # Two alphas, or two numbers of x, never meet in a term; an alpha or a beta of a channel is in all of its rows.
+    by_x_and = [wide_alpha * wide_beta**2 * growth, wide_beta * growth, wide_alpha * (1 + wide_beta * wide_x) * growth]
+    by_alpha_and_beta = (wide_x * growth).sum(0)
+    by_beta_twice = (wide_alpha * wide_x**2 * growth).sum(0)
+    same_row, same_channel = np.eye(5)[:, None, :, None], np.eye(3)
+
+    def total(x, alpha, beta):
+        return keras.ops.sum(plain_mpelu(x, alpha, beta) * keras.ops.convert_to_tensor(upstream))
+
+    second, along = differentiate(total, (x, alpha, beta))
+    assert_close(second[0][0], by_x_and[0][:, :, None, None] * same_row * same_channel[None, :, None])
+    for place in (1, 2):
+        assert_close(second[0][place], by_x_and[place][:, :, None] * same_channel)
+        assert_close(second[place][0], np.moveaxis(by_x_and[place][:, :, None] * same_channel, 2, 0))
+    np.testing.assert_array_equal(second[1][1], np.zeros((3, 3)))
+    assert_close(second[1][2], by_alpha_and_beta * same_channel)
+    assert_close(second[2][1], by_alpha_and_beta * same_channel)
+    assert_close(second[2][2], by_beta_twice * same_channel)
+    first = reference(x, alpha[None], beta[None], upstream)[1:]
+    assert_close(along, sum(np.sum(f * a) for f, a in zip(first, (wide_x, wide_alpha, wide_beta), strict=True)))
+
+    def of_the_kernel(x):
+        return keras.ops.sum(mpelu(x, alpha, beta))
+
+    with pytest.raises((TypeError, RuntimeError), match="custom_vjp|_MPELU"):  # as its docstring says
+        differentiate(of_the_kernel, (x,))
+
+
+@differentiated
+def test_every_mode_of_differentiation_takes_the_layer_that_the_docstring_describes():
+    class Plain(MPELU):
+        def call(self, inputs):
+            return plain_mpelu(inputs, self.alpha, self.beta)
+
+    x, alpha, beta, _ = data(4, 3, channels=3)
+    model = keras.Sequential([keras.Input((3,)), Plain()])
+    model.set_weights([alpha, beta])
+    (((second,),), along) = differentiate(lambda x: keras.ops.sum(model(x)), (x,))
+    expected = np.where(x > 0, 0, alpha.astype("float64") * beta**2 * np.exp(beta * np.minimum(x, 0)))
+    assert_close(second.reshape(12, 12), np.diag(expected.ravel()))
+    assert_close(along, np.sum(x * reference(x, alpha[None], beta[None])[1]))
+
+
+@of_torch
+def test_torch_vmap_of_the_gradient_of_the_plain_version():
+    import torch
+
+    x, alpha, beta, upstream = data(4, 2, 3, channels=3)
+    tensors = [torch.tensor(array) for array in (x, alpha, beta, upstream)]
+
+    def total(x, alpha, beta, upstream):
+        return (plain_mpelu(x, alpha, beta) * upstream).sum()
+
+    def of_the_kernel(x, alpha, beta, upstream):
+        return (mpelu(x, alpha, beta) * upstream).sum()
+
+    for_each = {"in_dims": (0, None, None, 0)}
+    found = torch.func.vmap(torch.func.grad(total, (0, 1, 2)), **for_each)(*tensors)
+    for row in range(4):
+        expected = reference(x[row], alpha[None], beta[None], upstream[row])[1:]
+        for actual, value in zip(found, expected, strict=True):
+            assert_close(to_numpy(actual[row]), value)
+    with pytest.raises(RuntimeError, match="_MPELU"):  # as the docstring of `mpelu` says
+        torch.func.vmap(torch.func.grad(of_the_kernel, (0, 1, 2)), **for_each)(*tensors)
+
+
 def mpelu_model():
     """Two MPELUs of known weights behind a convolution, and what they are given and return by float64."""
     x, alpha, beta, _ = data(4, 6, 6, 5, channels=5)
