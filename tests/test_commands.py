@@ -136,6 +136,16 @@ def test_predict_takes_images_of_any_size(tmp_path, capsys):
         assert len(row["top5"]) == 5 and {name for name, _ in row["top5"]} <= set(CIFAR100_CLASSES)
 
 
+def test_photos_are_stretched_to_the_networks_size(tmp_path):
+    """Neither cut nor padded: what is red stays a quarter of the picture, what is blue the rest."""
+    photo = np.zeros((20, 100, 3), "uint8")
+    photo[:, :25, 0] = photo[:, 25:, 2] = 200
+    Image.fromarray(photo).save(tmp_path / "wide.png")
+    pixels = read_image(tmp_path / "wide.png", (32, 32, 3))
+    assert pixels.shape == (32, 32, 3) and (pixels == pixels[:1]).all()
+    assert (pixels[0, :6] == [200, 0, 0]).all() and (pixels[0, 10:] == [0, 0, 200]).all()
+
+
 def test_files_to_predict_may_be_an_iterator(tmp_path):
     for shade in (0, 255):
         Image.new("RGB", (32, 32), (shade, 0, 0)).save(tmp_path / f"{shade}.png")

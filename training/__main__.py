@@ -74,7 +74,12 @@ def main(arguments=None):
 
     finetune = commands.add_parser("finetune", help="fine-tune a pretrained model on your own images or table")
     finetune.add_argument("name", help="a pretrained model; for a table also an architecture, such as snn_mlp4")
-    finetune.add_argument("--data", required=True, help="a folder of class folders of images, or a CSV file")
+    finetune.add_argument(
+        "--data",
+        required=True,
+        help="a folder of class folders of images, which are stretched to the network's size (of those here 32 x 32) "
+        "whatever their aspect ratio, or a CSV file",
+    )
     finetune.add_argument("--out", required=True, help="folder to make; zoo.load_model loads it")
     finetune.add_argument(
         "--target", "--label", dest="label", default="label", help="column to predict in the CSV (default: %(default)s)"

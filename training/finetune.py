@@ -46,7 +46,8 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     Args:
         name: A pretrained model. For a CSV also an architecture (such as
             `"snn_mlp4"`), which is then trained anew on the columns of the CSV.
-        data: A folder with one folder of images per class, or a CSV file.
+        data: A folder with one folder of images per class, each image of which
+            is stretched to the model's size, or a CSV file.
         out: Folder to make; `zoo.load_model(out)` loads it.
         label: Column of the label in the CSV; its values are the class names.
         epochs: Passes over the training rows; 30 by default.
