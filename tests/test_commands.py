@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import resource
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from test_tables import steps_of
 
 import training.__main__
 import zoo
@@ -215,6 +217,41 @@ def test_finetune_on_a_csv(wine_csv, tmp_path, capsys):
         assert "would publish" in capsys.readouterr().out
 
 
+@pytest.fixture
+def halves(tmp_path):
+    """Twelve images of 8 x 8 that are bright on the left, and their mirror images, in class folders."""
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (tmp_path / "halves" / name).mkdir(parents=True)
+    for number in range(12):
+        image = rng.integers(0, 100, (8, 8, 3), "uint8")
+        image[:, :4] += 150
+        Image.fromarray(image).save(tmp_path / "halves" / "left" / f"{number}.png")
+        Image.fromarray(image[:, ::-1]).save(tmp_path / "halves" / "right" / f"{number}.png")
+    return tmp_path / "halves"
+
+
+def network_of_halves(folder, *layers):
+    """A saved network of these layers and a Dense, which says `left` or `right`."""
+    layers = [*layers, keras.layers.Flatten(), keras.layers.Dense(2, "softmax", name="classifier")]
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 255), *layers])
+    model = keras.Model(model.inputs[0], model.outputs[0])
+    rng = np.random.default_rng(1)  # also the statistics of batch norms are not those to begin with
+    model.set_weights([rng.uniform(0.05, 0.15, weight.shape) for weight in model.weights])
+    return zoo.save_model(model, folder, details={"class_names": ["left", "right"]})
+
+
+@pytest.mark.parametrize("asked", [None, 7])
+def test_batch_size_of_images(asked, halves, tmp_path, monkeypatch):
+    steps, out = steps_of(monkeypatch), tmp_path / "out"
+    options = ("--batch-size", asked) if asked else ()
+    network = network_of_halves(tmp_path / "network")
+    assert training_command("finetune", network, "--data", halves, "--out", out, "--epochs", 3, *options) == 0
+    details = json.loads((out / "recipe.json").read_text())
+    assert details["data"]["train_rows"] == 20 and len(steps) == 3 * (math.ceil(20 / 7) if asked else 1)
+    assert f"| batch_size | {asked or 20} |" in (out / "README.md").read_text()
+
+
 @pytest.mark.usefixtures("no_cross_validation")
 def test_train_makes_a_complete_folder_and_resumes(tmp_path, capsys, monkeypatch):
     command = ("train", TABLE, "--out", tmp_path, "--epochs", 3, "--seeds", 1, 2)
@@ -270,6 +307,7 @@ def bad_inputs(tmp_path, write, header, rows):
     (tmp_path / "not_a_model").mkdir()
     out = tmp_path / "out"
     labelled = write(["label", *header], [["x", *rows[0]], ["y", *rows[1]]], "labelled.csv")
+    paired = write(["label", *header], [["xy"[number % 2], *rows[number]] for number in range(4)], "paired.csv")
     yield ("predict", "mpelu_resnet20.cifar10", tmp_path / "whole.png"), "close: mpelu_resnet20.cifar100"
     yield ("info", "nothing.like-it"), "unknown model 'nothing.like-it'"
     yield ("list", "nothing*"), "no model matches"
@@ -322,6 +360,9 @@ def bad_inputs(tmp_path, write, header, rows):
     yield ("train", TABLE, "--epochs", 0, "--out", out), "epochs is above 0"
     yield ("finetune", "snn_mlp5", "--data", labelled, "--out", out), "unknown architecture 'snn_mlp5'; close: snn_mlp"
     yield ("finetune", TABLE, "--data", labelled, "--seed", -1, "--out", out), "seed is a whole number from 0 to"
+    for name in (TABLE, "snn_mlp2"):
+        yield ("finetune", name, "--data", paired, "--batch-size", 0, "--out", out), "batch_size is 1 or more; received"
+        yield ("finetune", name, "--data", paired, "--batch-size", 3, "--out", out), "batch_size is 1 to 2, the number"
 
 
 def test_bad_input_is_one_clear_line_and_leaves_nothing(tmp_path, wine_csv, capsys):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import signal
 
 import keras
@@ -293,6 +294,23 @@ def test_a_model_of_numbers_has_no_classes(tmp_path):
             zoo.load_model(out, **given)
 
 
+@pytest.mark.parametrize("asked", [None, 7])
+@pytest.mark.parametrize("name", ["snn_mlp2", "snn_mlp2.wine"])
+def test_batch_size(name, asked, tmp_path, monkeypatch):
+    steps, out = steps_of(monkeypatch), tmp_path / "out"
+    wine = zoo.load_dataset("wine")
+    rows = [[*row, f"kind {label}"] for row, label in zip(wine.x_train, wine.y_train, strict=True)]
+    data = write(tmp_path / "wine.csv", [*wine.feature_names, "label"], rows)
+    options = ("--batch-size", asked) if asked else ()
+    assert command(training, "finetune", name, "--data", data, "--out", out, "--epochs", 2, *options) == 0
+    details = json.loads((out / "recipe.json").read_text())
+    assert details["recipe"]["batch_size"] == (asked or 32)
+    assert len(steps) == 2 * math.ceil(details["data"]["train_rows"] / (asked or 32))
+    card = (out / "README.md").read_text()
+    for row in (f"batch_size | {asked or 32}", "learning_rate | 0.001", "epochs | 2", "epochs done | 2"):
+        assert f"| {row} |" in card
+
+
 @pytest.mark.parametrize("target", ["class", "cost"])
 def test_an_interrupted_training_keeps_what_it_has_learned(target, tmp_path, monkeypatch, capfd):
     interrupt_at(2, monkeypatch)
@@ -319,6 +337,13 @@ def test_an_interrupted_fine_tuning_keeps_what_it_has_learned(when, tmp_path, mo
     assert json.loads((out / "recipe.json").read_text())["results"]["epochs"] == 3
     assert len((out / "history.csv").read_text().splitlines()) == 1 + 3
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def steps_of(monkeypatch):
+    """A list that grows by the steps of trainings."""
+    steps = []
+    monkeypatch.setattr(keras.callbacks.TerminateOnNaN, "on_train_batch_end", lambda *_, **__: steps.append(1))
+    return steps
 
 
 def interrupt_at(epoch, monkeypatch, when="on_epoch_begin"):

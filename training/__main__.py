@@ -88,6 +88,7 @@ def main(arguments=None):
     finetune.add_argument("--learning-rate", type=float, default=None, help="of Adam (default: 1e-3)")
     finetune.add_argument("--validation", type=float, default=0.2, help="fraction held out (default: %(default)s)")
     finetune.add_argument("--seed", type=int, default=0)
+    finetune.add_argument("--batch-size", type=int, metavar="N", help="rows of a step (default: 32, or all of fewer)")
     table = finetune.add_argument_group("your own table", "with an architecture, such as snn_mlp4, trained anew")
     table.add_argument("--task", choices=["auto", "classification", "regression"], help="default: by the target")
     table.add_argument("--patience", type=int, help="epochs without a lower loss before it stops (default: 20)")
@@ -198,6 +199,7 @@ def _finetune(args):
         learning_rate=args.learning_rate,
         validation=args.validation,
         seed=args.seed,
+        batch_size=args.batch_size,
         **{name: value for name in TABLE_OPTIONS if (value := getattr(args, name)) is not None},
     )
 

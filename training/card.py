@@ -121,6 +121,9 @@ def own_card(model, details, pictures=()):
             f"{results['minutes']} minutes on {results['hardware']} ({versions['backend']}, Keras "
             f"{versions['keras']}).\n",
         ]
+    elif {"base_model", "recipe"} <= set(details) and "epochs" in details.get("results", {}):  # of `finetune`
+        rows = [*details["recipe"].items(), ("epochs done", details["results"]["epochs"])]
+        parts += ["## Training\n", *_table(("setting", "value"), rows)]
     if "curves.png" in pictures:
         parts.append("![training curves](curves.png)\n")
     return "\n".join(parts)

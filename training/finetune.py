@@ -14,6 +14,7 @@ from training.own_data import check_writable
 from training.own_data import hold_out
 from training.own_data import loadable
 from training.own_data import read_labelled_csv
+from training.own_data import rows_of_a_step
 from training.recipes import own_name
 from zoo.details import read_details
 from zoo.evaluation import evaluate
@@ -29,11 +30,21 @@ from zoo.pretrained import save_model
 from zoo.registry import list_models
 from zoo.registry import unknown_name
 
-BATCH = 32
 EPOCHS = 30
 
 
-def finetune(name, data, out, label="label", epochs=None, learning_rate=None, validation=0.2, seed=0, **table_options):
+def finetune(
+    name,
+    data,
+    out,
+    label="label",
+    epochs=None,
+    learning_rate=None,
+    validation=0.2,
+    seed=0,
+    batch_size=None,
+    **table_options,
+):
     """Fine-tunes a pretrained model and saves it as a folder.
 
     Part of the rows of every class is held out and evaluated after the last
@@ -54,6 +65,7 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
         learning_rate: Of Adam; by default that of `zoo.load_model`.
         validation: Fraction of each class to hold out, 0 < fraction < 1.
         seed: Seed of the split, the head, the order and the dropout.
+        batch_size: Rows of a step; by default 32, or all where there are fewer.
         table_options: Further arguments of `finetune_table`.
 
     Returns:
@@ -70,6 +82,8 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
         raise ValueError(f"validation is a fraction between 0 and 1; received {validation}")
     if epochs is not None and epochs < 1:
         raise ValueError(f"epochs is 1 or more; received {epochs}")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size is 1 or more; received {batch_size}")
     if not data.exists():
         raise FileNotFoundError(f"no folder or CSV file {str(data)!r}")
     learning_rate = FINETUNING_RATE if learning_rate is None else learning_rate
@@ -82,11 +96,10 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
     if not architecture and not {".", "/"} & set(name) and not pathlib.Path(name).is_dir():
         raise unknown_name(name, list_models(), "architecture")
     if architecture and not data.is_dir():
-        options = {"learning_rate": learning_rate, "validation": validation, "seed": seed, **table_options}
-        return finetune_table(name, data, out, label, epochs=epochs, **options)
+        options = {"learning_rate": learning_rate, "validation": validation, "seed": seed, "batch_size": batch_size}
+        return finetune_table(name, data, out, label, epochs=epochs, **options, **table_options)
     if table_options:
         raise ValueError(f"{next(iter(table_options))} is for training an architecture, such as 'snn_mlp4', on a table")
-    epochs = EPOCHS if epochs is None else epochs
 
     keras.utils.set_random_seed(seed)
     if architecture:
@@ -126,6 +139,12 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
         y = np.array([known["class_names"].index(name) for name in class_names])[y]
         class_names = tuple(known["class_names"])
     dataset = hold_out(x, y, class_names, columns, validation, seed)
+    settings = {
+        "learning_rate": learning_rate,
+        "batch_size": rows_of_a_step(batch_size, len(dataset.x_train)),
+        "epochs": EPOCHS if epochs is None else epochs,
+        "validation": validation,
+    }
 
     model = load_folder(folder, pin, num_classes=len(class_names), compile=False)
     if not same_classes and len(class_names) == len(known.get("class_names", [])):
@@ -135,8 +154,8 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
         history = model.fit(
             dataset.x_train,
             dataset.y_train,
-            batch_size=min(BATCH, len(dataset.x_train)),
-            epochs=epochs,
+            batch_size=settings["batch_size"],
+            epochs=settings["epochs"],
             callbacks=[keras.callbacks.TerminateOnNaN(), interruption],  # `evaluate` then says that it diverged
             verbose=2,
         ).history
@@ -147,6 +166,7 @@ def finetune(name, data, out, label="label", epochs=None, learning_rate=None, va
         "data": {"name": own_name(data), "train_rows": len(dataset.x_train), "test_rows": len(dataset.x_test)},
         "class_names": list(class_names),
         "feature_names": list(columns),
+        "recipe": settings,
         "results": {**figures, "epochs": len(history["loss"]), "seeds": [seed]},
     }
     rows = [

@@ -15,6 +15,7 @@ from training.own_data import hold_out
 from training.own_data import labels_of
 from training.own_data import loadable
 from training.own_data import numbers_of
+from training.own_data import rows_of_a_step
 from training.recipes import own_name
 from zoo import tables
 from zoo.datasets import Dataset
@@ -30,7 +31,6 @@ from zoo.pretrained import save_model
 from zoo.registry import architectures
 from zoo.registry import create_model
 
-BATCH = 32
 EPOCHS = 200  # at most; early stopping ends it
 MANY_VALUES = 20  # different numbers in the target, from which on it is a number and not a class
 
@@ -49,6 +49,7 @@ def finetune_table(
     categorical=(),
     ignore=(),
     seed=0,
+    batch_size=None,
 ):
     """Trains an architecture for tables on a CSV and saves it as a folder with a report.
 
@@ -76,6 +77,7 @@ def finetune_table(
         categorical: Columns of numbers that are codes of categories.
         ignore: Columns to leave out.
         seed: Seed of the splits, the weights, the order and the dropout.
+        batch_size: Rows of a step; by default 32, or all where there are fewer.
 
     Returns:
         The figures on the held-out rows, a dictionary; without `r2` where these
@@ -121,14 +123,21 @@ def finetune_table(
             f"{len(inner.x_train)} training rows (of {len(rows)}); expected different ones: give another --seed, a "
             "smaller --validation or more rows with other values"
         )
+    settings = {
+        "learning_rate": FINETUNING_RATE if learning_rate is None else learning_rate,
+        "batch_size": rows_of_a_step(batch_size, len(inner.x_train)),
+        "epochs": epochs or EPOCHS,
+        "patience": patience,
+        "balanced": balanced,
+        "validation": validation,
+    }
     # What is learned from rows (vocabularies, medians) is learned without those held out; what kind a column is, is
     # not: a text among numbers in the held-out rows alone would be no number there.
     categories = [column.name for column in table.columns if column.kind == "category"]
     table = tables.learn(data, header, [rows[k] for k in held.x_train], target, categories, ignore)
     x = tables.encode(table, data, header, rows, quiet=True)  # held-out rows may have a rare category for themselves
-    return _Fit(arch, data, out, table, x, labels, classes, inner.x_train, inner.x_test, held.x_test).run(
-        epochs or EPOCHS, FINETUNING_RATE if learning_rate is None else learning_rate, patience, balanced, seed
-    )
+    fit = _Fit(arch, data, out, table, x, labels, classes, inner.x_train, inner.x_test, held.x_test)
+    return fit.run(settings, seed)
 
 
 def _task_of(data, target, texts):
@@ -161,7 +170,7 @@ class _Fit:
         self.arch, self.data, self.out, self.table, self.classes = arch, data, out, table, classes
         self.x, self.labels, self.train, self.stop, self.held = x, labels, train, stop, held
 
-    def run(self, epochs, learning_rate, patience, balanced, seed):
+    def run(self, settings, seed):
         keras.utils.set_random_seed(seed)
         encoded = tables.one_hot(self.x[self.train], self.table.sizes())
         # The sum of the squares of large numbers overflows in float32, though the variance does not.
@@ -181,21 +190,21 @@ class _Fit:
             center, scale = self.labels[self.train].mean(), self.labels[self.train].std()
             targets = ((self.labels - center) / scale).astype("float32")
         if self.classes:
-            compile_for_finetuning(model, learning_rate)
+            compile_for_finetuning(model, settings["learning_rate"])
         else:
-            model.compile(keras.optimizers.Adam(learning_rate), "mean_squared_error")
+            model.compile(keras.optimizers.Adam(settings["learning_rate"]), "mean_squared_error")
         stop = self.stop if len(self.stop) else self.train
         with interruptible() as interruption:
             history = model.fit(
                 self.x[self.train],
                 targets[self.train],
-                batch_size=min(BATCH, len(self.train)),
-                epochs=epochs,
+                batch_size=settings["batch_size"],
+                epochs=settings["epochs"],
                 validation_data=(self.x[stop], targets[stop]),
-                class_weight=self._weights() if balanced else None,
+                class_weight=self._weights() if settings["balanced"] else None,
                 callbacks=[
                     keras.callbacks.TerminateOnNaN(),
-                    keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True),
+                    keras.callbacks.EarlyStopping(patience=settings["patience"], restore_best_weights=True),
                     interruption,
                 ],
                 verbose=2,
@@ -204,7 +213,7 @@ class _Fit:
             scaled = keras.layers.Rescaling(float(scale), float(center), dtype="float32", name="target")
             model = functional_model(model.inputs[0], scaled(model.outputs[0]), model.name)
         figures = self._figures(model)
-        self._save(model, figures, history, seed)
+        self._save(model, figures, history, settings, seed)
         return figures
 
     def _weights(self):
@@ -230,7 +239,7 @@ class _Fit:
             "recall": dict(zip(self.classes, recall, strict=True)),
         }
 
-    def _save(self, model, figures, history, seed):
+    def _save(self, model, figures, history, settings, seed):
         details = {
             "name": self.out.name,
             "base_model": self.arch,
@@ -244,6 +253,7 @@ class _Fit:
             "table": self.table.to_json(),
             "class_names": list(self.classes),
             "feature_names": self.table.feature_names(),
+            "recipe": settings,
             "results": {**figures, "epochs": len(history["loss"]), "seeds": [seed]},
         }
         rows = [

@@ -18,6 +18,7 @@ from zoo.tables import LARGEST
 from zoo.tables import is_missing
 
 HELD_OUT, SEED = 0.2, 0  # of each class, as test rows
+BATCH = 32  # rows of a step of fine-tuning, where there are so many
 
 
 def own_dataset(path, arch, label):
@@ -101,6 +102,16 @@ def numbers_of(path, label, texts):
     if values.min() == values.max():
         raise ValueError(f"{path} has one value only, {values[0]:g}, in column {label!r}; expected different ones")
     return values
+
+
+def rows_of_a_step(asked, rows):
+    """The batch size for so many training rows: the one asked for, else 32, or all of fewer."""
+    if asked is not None and asked > rows:
+        raise ValueError(
+            f"batch_size is 1 to {rows}, the number of training rows; received {asked}: give a smaller --batch-size, "
+            "or leave it out"
+        )
+    return asked or min(BATCH, rows)
 
 
 def hold_out(x, y, class_names, columns, fraction, seed, all_may_stay=False):
