@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from test_tables import interrupt_at
 from test_tables import steps_of
 
 import training.__main__
@@ -241,6 +242,86 @@ def network_of_halves(folder, *layers):
     return zoo.save_model(model, folder, details={"class_names": ["left", "right"]})
 
 
+def batch_norm_network(folder):
+    """With a part that learns but for one of its layers."""
+    frozen = keras.layers.Conv2D(3, 1, trainable=False, name="frozen")
+    part = [keras.layers.Conv2D(4, 3, name="conv"), frozen, keras.layers.BatchNormalization(name="norm")]
+    return network_of_halves(folder, keras.Sequential(part), keras.layers.BatchNormalization(name="last_norm"))
+
+
+def changed(folder, other):
+    """Names of the weights that are not the same in both to the last bit."""
+    weights = [zoo.load_model(path).weights for path in (folder, other)]
+    return {
+        "/".join(one.path.split("/")[-2:])
+        for one, two in zip(*weights, strict=True)
+        if np.asarray(one).tobytes() != np.asarray(two).tobytes()
+    }
+
+
+@pytest.mark.parametrize("options", [(), ("--freeze",), ("--freeze", "--flip")])
+def test_a_frozen_network_learns_in_its_head_alone(options, halves, tmp_path):
+    network, out = batch_norm_network(tmp_path / "network"), tmp_path / "out"
+    assert training_command("finetune", network, "--data", halves, "--out", out, "--epochs", 2, *options) == 0
+    head = {"classifier/kernel", "classifier/bias"}
+    norms = {f"{norm}/{name}" for norm in ("norm", "last_norm") for name in ("gamma", "beta")}
+    statistics = {f"{norm}/moving_{name}" for norm in ("norm", "last_norm") for name in ("mean", "variance")}
+    assert changed(network, out) == (head if options else head | norms | statistics | {"conv/kernel", "conv/bias"})
+    # What is frozen while it is fine-tuned is not so for whoever loads it, unless it was before.
+    assert zoo.load_model(out).get_config() == zoo.load_model(network).get_config()
+    card = (out / "README.md").read_text()
+    assert f"| freeze | {bool(options)} |" in card and f"| flip | {'--flip' in options} |" in card
+    assert training_command("card", out) == 0
+    assert (out / "README.md").read_text() == card
+
+
+def test_images_are_flipped_in_training_alone(halves, tmp_path, monkeypatch):
+    network = network_of_halves(tmp_path / "network")
+    ours = {(read_image(path, (8, 8, 3)).tobytes(), path.parent.name) for path in halves.glob("*/*.png")}
+    seen, fit, evaluate = {}, keras.Model.fit, zoo.evaluate
+
+    def outputs(model, x, **options):
+        return keras.ops.convert_to_numpy(model(x, **options))
+
+    def looked_at(self, x, y, **options):
+        history = fit(self, x, y, **options)
+        seen.update(learner=self, x=x, y=y, losses=history.history["loss"])
+        return history
+
+    def held_out(model, dataset):
+        seen.update(held=dataset.x_test, labels=dataset.y_test)
+        return evaluate(model, dataset)
+
+    monkeypatch.setattr(keras.Model, "fit", looked_at)
+    monkeypatch.setattr("training.finetune.evaluate", held_out)
+    for option in ([], ["--flip"]):
+        out = tmp_path / f"out{''.join(option)}"
+        command = ("finetune", network, "--data", halves, "--out", out, "--epochs", 20, "--learning-rate", 0.01)
+        assert training_command(*command, "--batch-size", 5, *option) == 0
+        model, x, held = zoo.load_model(out), seen["x"], seen["held"]
+        rows = zip([*x, *held], [*seen["y"], *seen["labels"]], strict=True)
+        assert {(image.tobytes(), ["left", "right"][label]) for image, label in rows} == ours  # each as it is
+        truth = outputs(model, held)[np.arange(len(held)), seen["labels"]]
+        figures = json.loads((out / "recipe.json").read_text())["results"]
+        assert figures["loss"] == pytest.approx(-np.log(truth).mean(), rel=1e-3)
+        # What the network is trained on: each image as it is or as in a mirror, by chance. An image is then as often of
+        # the one class as of the other, and what can be learned is a guess, whose loss is log 2.
+        x = x[np.abs(outputs(model, x) - outputs(model, x[:, :, ::-1])).max(axis=1) > 1e-3]  # that can be told apart
+        assert len(x) > 15
+        as_it_is, mirrored = outputs(model, x), outputs(model, x[:, :, ::-1])
+        twice = [outputs(seen["learner"], x, training=True) for _ in range(2)]
+        flipped = [np.isclose(found, mirrored, atol=1e-5).all(axis=1) for found in twice]
+        for found, flips in zip(twice, flipped, strict=True):
+            np.testing.assert_allclose(found, np.where(flips[:, None], mirrored, as_it_is), atol=1e-5)
+        np.testing.assert_allclose(outputs(seen["learner"], x, training=False), as_it_is, atol=1e-5)
+        if option:
+            assert 3 < flipped[0].sum() < len(x) - 3 and (flipped[0] != flipped[1]).any()
+            assert np.mean(seen["losses"][-10:]) > 0.5
+        else:
+            assert not flipped[0].any() and np.mean(seen["losses"][-10:]) < 0.2
+        assert model.get_config() == zoo.load_model(network).get_config()
+
+
 @pytest.mark.parametrize("asked", [None, 7])
 def test_batch_size_of_images(asked, halves, tmp_path, monkeypatch):
     steps, out = steps_of(monkeypatch), tmp_path / "out"
@@ -250,6 +331,18 @@ def test_batch_size_of_images(asked, halves, tmp_path, monkeypatch):
     details = json.loads((out / "recipe.json").read_text())
     assert details["data"]["train_rows"] == 20 and len(steps) == 3 * (math.ceil(20 / 7) if asked else 1)
     assert f"| batch_size | {asked or 20} |" in (out / "README.md").read_text()
+
+
+def test_an_interrupted_fine_tuning_keeps_what_the_head_learned_from_flipped_images(halves, tmp_path, monkeypatch):
+    interrupt_at(2, monkeypatch, "on_train_batch_end")
+    network, out = batch_norm_network(tmp_path / "network"), tmp_path / "out"
+    command = ("finetune", network, "--data", halves, "--out", out, "--epochs", 50, "--batch-size", 4)
+    assert training_command(*command, "--freeze", "--flip") == 0
+    assert changed(network, out) == {"classifier/kernel", "classifier/bias"}
+    assert zoo.load_model(out).get_config() == zoo.load_model(network).get_config()
+    card = (out / "README.md").read_text()
+    for row in ("batch_size | 4", "epochs | 50", "epochs done | 3", "freeze | True", "flip | True"):
+        assert f"| {row} |" in card
 
 
 @pytest.mark.usefixtures("no_cross_validation")
@@ -363,6 +456,8 @@ def bad_inputs(tmp_path, write, header, rows):
     for name in (TABLE, "snn_mlp2"):
         yield ("finetune", name, "--data", paired, "--batch-size", 0, "--out", out), "batch_size is 1 or more; received"
         yield ("finetune", name, "--data", paired, "--batch-size", 3, "--out", out), "batch_size is 1 to 2, the number"
+        yield ("finetune", name, "--data", paired, "--flip", "--out", out), "paired.csv is a table: leave --flip out"
+    yield ("finetune", "snn_mlp2", "--data", paired, "--freeze", "--out", out), "or give a pretrained model"
 
 
 def test_bad_input_is_one_clear_line_and_leaves_nothing(tmp_path, wine_csv, capsys):

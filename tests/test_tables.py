@@ -309,6 +309,7 @@ def test_batch_size(name, asked, tmp_path, monkeypatch):
     card = (out / "README.md").read_text()
     for row in (f"batch_size | {asked or 32}", "learning_rate | 0.001", "epochs | 2", "epochs done | 2"):
         assert f"| {row} |" in card
+    assert ("| freeze | False |" in card) == ("." in name) and "flip" not in card
 
 
 @pytest.mark.parametrize("target", ["class", "cost"])

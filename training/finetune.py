@@ -1,5 +1,6 @@
 """Fine-tuning on one's own data: a folder of class folders of images, or a CSV."""
 
+import contextlib
 import pathlib
 
 import keras
@@ -18,6 +19,7 @@ from training.own_data import rows_of_a_step
 from training.recipes import own_name
 from zoo.details import read_details
 from zoo.evaluation import evaluate
+from zoo.graphs import functional_model
 from zoo.labelled_files import read_image_folders
 from zoo.prediction import feature_names
 from zoo.prediction import some
@@ -43,6 +45,8 @@ def finetune(
     validation=0.2,
     seed=0,
     batch_size=None,
+    freeze=False,
+    flip=False,
     **table_options,
 ):
     """Fine-tunes a pretrained model and saves it as a folder.
@@ -64,8 +68,12 @@ def finetune(
         epochs: Passes over the training rows; 30 by default.
         learning_rate: Of Adam; by default that of `zoo.load_model`.
         validation: Fraction of each class to hold out, 0 < fraction < 1.
-        seed: Seed of the split, the head, the order and the dropout.
+        seed: Seed of the split, the head, the order, the dropout and the flips.
         batch_size: Rows of a step; by default 32, or all where there are fewer.
+        freeze: Whether only the head learns: all other weights stay as they are,
+            the statistics of batch norms too.
+        flip: Whether the images are mirrored at random, left to right, as they
+            are trained on. Neither the held-out ones nor the saved model are.
         table_options: Further arguments of `finetune_table`.
 
     Returns:
@@ -86,6 +94,8 @@ def finetune(
         raise ValueError(f"batch_size is 1 or more; received {batch_size}")
     if not data.exists():
         raise FileNotFoundError(f"no folder or CSV file {str(data)!r}")
+    if flip and not data.is_dir():
+        raise ValueError(f"flip mirrors images; {data} is a table: leave --flip out, or give a folder of class folders")
     learning_rate = FINETUNING_RATE if learning_rate is None else learning_rate
     if not learning_rate > 0:
         raise ValueError(f"learning_rate is above 0; received {learning_rate}")
@@ -96,6 +106,11 @@ def finetune(
     if not architecture and not {".", "/"} & set(name) and not pathlib.Path(name).is_dir():
         raise unknown_name(name, list_models(), "architecture")
     if architecture and not data.is_dir():
+        if freeze:
+            raise ValueError(
+                f"freeze keeps what was learned before, and the architecture {name!r} learned nothing yet: leave "
+                "--freeze out, or give a pretrained model"
+            )
         options = {"learning_rate": learning_rate, "validation": validation, "seed": seed, "batch_size": batch_size}
         return finetune_table(name, data, out, label, epochs=epochs, **options, **table_options)
     if table_options:
@@ -144,14 +159,17 @@ def finetune(
         "batch_size": rows_of_a_step(batch_size, len(dataset.x_train)),
         "epochs": EPOCHS if epochs is None else epochs,
         "validation": validation,
+        "freeze": freeze,
+        **({"flip": flip} if of_images else {}),
     }
 
     model = load_folder(folder, pin, num_classes=len(class_names), compile=False)
     if not same_classes and len(class_names) == len(known.get("class_names", [])):
         _reinitialise_head(model)
-    compile_for_finetuning(model, learning_rate)
-    with interruptible() as interruption:
-        history = model.fit(
+    with _frozen(_body(model) if freeze else []), interruptible() as interruption:
+        compile_for_finetuning(model, learning_rate)
+        learner = _flipping(model) if flip else model
+        history = learner.fit(
             dataset.x_train,
             dataset.y_train,
             batch_size=settings["batch_size"],
@@ -200,3 +218,32 @@ def _reinitialise_head(model):
         fresh = type(layer).from_config(layer.get_config())
         fresh.build(layer.input.shape)
         layer.set_weights(fresh.get_weights())
+
+
+def _body(model):
+    """The layers before the head; those of a nested model come after it."""
+    head = head_layers(model)
+    layers = [layer for layer in model.layers if layer not in head]
+    for layer in layers:
+        layers += getattr(layer, "layers", [])
+    return layers
+
+
+@contextlib.contextmanager
+def _frozen(layers):
+    """Layers that learn nothing meanwhile, and after it are as trainable as before: what is saved can be trained on."""
+    before = [layer.trainable for layer in layers]
+    for layer in layers:
+        layer.trainable = False
+    yield
+    for layer, trainable in zip(layers, before, strict=True):
+        layer.trainable = trainable
+
+
+def _flipping(model):
+    """A model, compiled likewise, that trains the given one on images of which it flips about half, anew each time."""
+    inputs = keras.Input(model.input_shape[1:])
+    flip = keras.layers.RandomFlip("horizontal", data_format="channels_last", dtype="float32")
+    flipping = functional_model(inputs, model(flip(inputs)), f"flipping_{model.name}")
+    flipping.compile_from_config(model.get_compile_config())
+    return flipping
