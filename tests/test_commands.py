@@ -100,7 +100,7 @@ def test_the_commands_turn_onednn_on_unless_told_otherwise(given, there, monkeyp
 def test_info_of_an_architecture_gives_the_papers_figure(capsys):
     assert zoo_command("info", "mpelu_nopre_resnet164") == 0
     shown = capsys.readouterr().out
-    assert "0.7822 +- 0.0033" in shown
+    assert "78.22 +- 0.33 % (best 78.65)" in shown
     assert "1,719,380 at 100 classes, 1,696,250 at 10 (trainable)" in shown
     assert "244,500,992 at 10 (conv" in shown
 
