@@ -161,6 +161,9 @@ def test_untrained_networks_have_kerass_loss(arch):
     expected = float(keras.ops.convert_to_numpy(found).mean())
     figures = zoo.evaluate(model, (x, y[:, None]))  # labels as keras.datasets.cifar100 has them
     assert figures["loss"] == pytest.approx(expected, abs=1e-4) and figures["rows"] == 6
+    logits = zoo.create_model(arch, num_classes=7, classifier_activation=None)
+    compile_for_finetuning(logits)
+    assert logits.loss.from_logits
 
 
 def probabilities_and_logits():
