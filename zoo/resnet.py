@@ -166,7 +166,7 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "elu_resnet20.cifar100": "cec24a1ec46dedd4c400a5d9b8fc2382880837995392a6c26a9836e7f65e98a3",
+    "elu_resnet20.cifar100": "33bea1eb0e27d252bafe993aa3631de4ae8eab6c2f73351c7eae68578b5de77b",
     "mpelu_resnet20.cifar100": "adacf7741fdefffbdd295e64bc692d097260ddab3220ea33790c00b3ba94e764",
     "mpelu_resnet20.cifar100-distilled": "ac81b8c2870f7ab867d63a088a47cf101c0298b5304b60ce345e22557255c2f6",
     "mpelu_resnet20.cifar100-modern": "4b1fa4a65ddb2fbcf5ad72cb0ec9714e074e541d3e28bc0b5f86e0c950a3b9b3",
