@@ -777,9 +777,9 @@ class Doubled(keras.layers.Layer):
 def test_a_class_that_is_known_in_a_scope_only_loads_in_it(tmp_path):
     inputs = keras.Input((13,))
     model = keras.Model(inputs, keras.layers.Dense(2, name="classifier")(Doubled(name="doubled")(inputs)))
-    folder = zoo.save_model(model, tmp_path / "doubled")
     x, _ = golden(SMALL)
     with keras.saving.custom_object_scope({"Doubled": Doubled}):
+        folder = zoo.save_model(model, tmp_path / "doubled")
         again = zoo.load_model(folder)
     np.testing.assert_allclose(again.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
     with pytest.raises(ValueError, match="names the class 'Doubled' of test_hub, which is not registered"):

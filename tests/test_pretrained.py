@@ -256,7 +256,7 @@ def test_a_custom_optimizer_does_not_travel_with_the_folder(tmp_path):
     ("name", "error", "words"),
     [
         ("mpelu_resnet20.cifar10", ValueError, "close: mpelu_resnet20.cifar100"),
-        ("mpelu_resnet20", ValueError, "unknown pretrained model"),
+        ("mpelu_resnet20", ValueError, "is an architecture; with pretrained weights: mpelu_resnet20.cifar100, "),
         ("/no/such/folder", FileNotFoundError, "no folder '/no/such/folder'"),
         ("", ValueError, "the name is empty"),
         ("x" * 5000, ValueError, "unknown pretrained model 'xxxx"),

@@ -186,9 +186,9 @@ def test_several_seeds_are_a_mean_with_a_spread():
 
 
 def test_the_papers_figure_stands_beside_ours(monkeypatch):
-    index = {"architectures": {"mpelu_resnet20": {"paper": {"cifar100": "0.7", "cifar10": "0.9"}}}, "models": {}}
+    index = {"architectures": {"mpelu_resnet20": {"paper": {"cifar100": "0.700", "cifar10": "0.9"}}}, "models": {}}
     monkeypatch.setattr("training.card.read_index", lambda: index)
-    assert "| top-1 accuracy | 66.77 % | 0.7 |" in card_text(details_of(IMAGES))
+    assert "| top-1 accuracy | 66.77 % | 70.0 % |" in card_text(details_of(IMAGES))
 
 
 @pytest.mark.parametrize("base", [SMALL, "hf://somebody/net@v1", "/home/me/net"])
@@ -615,7 +615,7 @@ def test_the_card_gives_the_command_with_its_options_and_claims_no_more_than_is_
     # What a machine can do decides on the dtype; how long to train might have been seen on the test rows.
     text = card_text(details | command_of(recipe, dataclasses.replace(recipe, dtype="float32"), (0,), 2))
     assert "--dtype float32 --devices 2`" in text and "No choice was made on the test rows." in text
-    for changed, seeds in ((dataclasses.replace(recipe, publish="average"), (0,)), (recipe, (7,))):
+    for changed, seeds in ((dataclasses.replace(recipe, average=0.9, publish="average"), (0,)), (recipe, (7,))):
         text = card_text(details | command_of(recipe, changed, seeds, 1))
         assert ("--publish average`" in text or "--seeds 7`" in text) and "No choice" not in text
     details |= command_of(recipe, recipe.rescaled(7), (3, 4), 2)

@@ -508,7 +508,10 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
             check_contents(new)
         except Exception as error:  # Keras's words on whatever the model holds
             words = words_of_keras(error).replace(f"{new}{os.sep}", "")
-            raise ValueError(f"{model.name} could not be loaded again: {words}") from error
+            raise ValueError(
+                f"{model.name} could not be loaded again: {words}. Nothing was saved; classes of your own are registered "
+                "by keras.saving.register_keras_serializable()"
+            ) from error
         np.savez_compressed(new / "golden.npz", inputs=inputs, outputs=outputs)
         (new / "recipe.json").write_text(json.dumps(details, indent=1) + "\n", encoding="utf-8")
         (new / "README.md").write_text(card or short_card(model, folder.name, details), encoding="utf-8")
