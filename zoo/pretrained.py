@@ -509,8 +509,8 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         except Exception as error:  # Keras's words on whatever the model holds
             words = words_of_keras(error).replace(f"{new}{os.sep}", "")
             raise ValueError(
-                f"{model.name} could not be loaded again: {words}. Nothing was saved; classes of your own are registered "
-                "by keras.saving.register_keras_serializable()"
+                f"{model.name} could not be loaded again: {words}. Nothing was saved; classes of your own are "
+                "registered by keras.saving.register_keras_serializable()"
             ) from error
         np.savez_compressed(new / "golden.npz", inputs=inputs, outputs=outputs)
         (new / "recipe.json").write_text(json.dumps(details, indent=1) + "\n", encoding="utf-8")
