@@ -181,17 +181,20 @@ WRAPPED = {
     "logits and dropout": lambda model, logits, x: keras.layers.Dropout(0.5)(logits(x)),
     "an ensemble of logits": lambda model, logits, x: keras.layers.Average()([logits(x), logits(x)]),
     # Its last layer is the classifier, behind which two operations follow.
-    "flat": lambda model, logits, x: keras.ops.softmax(2 * keras.Model(x, head(logits, x)).outputs[0]),
+    "flat": lambda model, logits, x: keras.ops.softmax(2 * keras.Model(x, head(logits, x, 0.5)).outputs[0]),
+    "a softmax in a model": lambda model, logits, x: keras.Sequential(
+        [keras.Input((10,)), keras.layers.Activation("softmax")]
+    )(head(logits, x, 1, "classifier")),
 }
 UNKNOWN = {"an ensemble": "Average", "another shape": "Reshape", "an ensemble of logits": "Average"}
 
 
-def head(logits, x):
-    """The classifier on the network's features, its logits half as large."""
+def head(logits, x, factor, name=None):
+    """The classifier on the network's features, its logits larger by a factor."""
     classifier = logits.get_layer("classifier")
-    half = keras.layers.Dense(10)
-    outputs = half(keras.Model(logits.input, classifier.input)(x))
-    half.set_weights([weight / 2 for weight in classifier.get_weights()])
+    scaled = keras.layers.Dense(10, name=name)
+    outputs = scaled(keras.Model(logits.input, classifier.input)(x))
+    scaled.set_weights([factor * weight for weight in classifier.get_weights()])
     return outputs
 
 
@@ -223,8 +226,9 @@ def test_a_model_in_a_model_has_its_figures(wrap, tmp_path, capsys):
 def test_a_sigmoid_of_several_outputs_has_no_loss_here(capsys):
     inputs = keras.Input((6,))
     outputs = [keras.layers.Dense(1, "sigmoid")(inputs), keras.layers.Dense(3, "softmax")(inputs)]
-    with pytest.raises(ValueError, match="has outputs of shape"):
-        compile_for_finetuning(keras.Model(inputs, outputs))
+    for order in (outputs, outputs[::-1]):
+        with pytest.raises(ValueError, match="has outputs of shape"):
+            compile_for_finetuning(keras.Model(inputs, order))
 
 
 def test_arrays_of_ones_own_are_a_data_set():
