@@ -74,6 +74,22 @@ def no_cross_validation(monkeypatch):
     monkeypatch.setattr("training.tabular.cross_validate", lambda *_: figures)
 
 
+@pytest.fixture
+def run_onnx():
+    """Computes the outputs of an ONNX file of one input and one output; skips where the packages are not installed."""
+    for package in ("onnx", "onnxscript"):  # which write such a file
+        pytest.importorskip(package)
+    runtime = pytest.importorskip("onnxruntime")
+
+    def run(path, x):
+        session = runtime.InferenceSession(path)
+        (given,) = session.get_inputs()
+        (outputs,) = session.run(None, {given.name: x})
+        return outputs
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """For tests that compile much and run it a few times: JAX optimises little, here and in processes of theirs."""

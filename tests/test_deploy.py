@@ -308,16 +308,11 @@ def test_tensorflow_lite_computes_the_same(tmp_path):
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="of PyTorch alone")
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's exporter
 @pytest.mark.parametrize("deployed", [False, True])
-def test_onnx_computes_the_same(deployed, tmp_path):
-    for package in ("onnx", "onnxscript"):
-        pytest.importorskip(package)
-    runtime = pytest.importorskip("onnxruntime")
+def test_onnx_computes_the_same(deployed, tmp_path, run_onnx):
     model = give_statistics(zoo.create_model("mpelu_nopre_resnet29", depth=11, input_shape=(8, 8, 3)))
     x = example_inputs(model)
     expected = outputs_of(model, x)
     exported = deploy(model) if deployed else model
     exported(x)  # else Keras refuses
     exported.export(tmp_path / "model.onnx", format="onnx", verbose=False)
-    session = runtime.InferenceSession(tmp_path / "model.onnx")
-    (given,) = session.get_inputs()
-    np.testing.assert_allclose(session.run(None, {given.name: x})[0], expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(run_onnx(tmp_path / "model.onnx", x), expected, rtol=0, atol=1e-5)

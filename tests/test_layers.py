@@ -360,18 +360,12 @@ def test_what_pytorch_traces_for_onnx_has_operations_that_onnx_has(monkeypatch):
 @of_torch
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("rows", [None, 4])  # for which Keras takes one and the other of PyTorch's exporters
-def test_onnx_computes_the_same(rows, tmp_path):
-    for package in ("onnx", "onnxscript"):
-        pytest.importorskip(package)
-    runtime = pytest.importorskip("onnxruntime")
+def test_onnx_computes_the_same(rows, tmp_path, run_onnx):
     model, x, expected = mpelu_model()
     model(x)  # else Keras refuses
     signature = [keras.InputSpec(shape=(rows, 6, 6, 5), dtype="float32")]
     model.export(tmp_path / "model.onnx", format="onnx", input_signature=signature, verbose=False)
-    session = runtime.InferenceSession(tmp_path / "model.onnx")
-    (given,) = session.get_inputs()
-    (outputs,) = session.run(None, {given.name: x})
-    assert_close(outputs, expected, 1e-6)
+    assert_close(run_onnx(tmp_path / "model.onnx", x), expected, 1e-6)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow alone")

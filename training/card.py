@@ -44,6 +44,7 @@ def card_text(details):
     columns = details["feature_names"]
     input_shape = (len(columns),) if columns else (32, 32, 3)
     paper = _paper(name)
+    command = details.get("command", train_command(name))
     rows = [
         ("top-1 accuracy", f"{100 * results['top1']:.2f} %", in_percent(paper) if paper else "none"),
         ("top-5 accuracy", f"{100 * results['top5']:.2f} %", "") if len(details["class_names"]) > 5 else None,
@@ -74,10 +75,10 @@ def card_text(details):
     lines += [
         *_settings(recipe),
         f"Trained on all {data['train_rows']:,} training rows with "
-        f"`{details.get('command', train_command(name))}` in "
+        f"`{command}` in "
         f"{results['minutes']} minutes on {results['hardware']} ({details['versions']['backend']}, Keras "
         f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
-        f"that time.{' No choice was made on the test rows.' if _is_as_the_project_runs_it(details) else ''}\n",
+        f"that time.{' No choice was made on the test rows.' if _chooses_nothing(command) else ''}\n",
         *_teachers(details),
         *_storage(results),
         *_added(results.get("added", ())),
@@ -88,9 +89,9 @@ def card_text(details):
     return "\n".join(lines)
 
 
-def _is_as_the_project_runs_it(details):
+def _chooses_nothing(command):
     """Whether all that could be chosen is the recipe's; what led to options of one's own is not recorded."""
-    words = details.get("command", train_command("")).split()
+    words = command.split()
     return "train" in words and not {"--epochs", "--publish", "--seeds"} & set(words)
 
 

@@ -59,7 +59,7 @@ def evaluate_files(name, data, label=None, progress=False):
         raise FileNotFoundError(f"no folder or CSV file {str(path)!r}")
     model, details = load_with_details(name)
     check_predictable(model, details)
-    kind, classes = kind_of_outputs(model, details), class_names(model, details)
+    kind, classes = kind_of_outputs(model, details), class_names(details, model.output_shape[1])
     images = len(model.input_shape) == 4
     if images != path.is_dir():
         takes = "images: give a folder of class folders" if images else "the rows of a table: give a CSV file"

@@ -78,7 +78,7 @@ def predict_files(name, files):
         probabilities = of_two_classes(outputs)
     else:
         probabilities = np.exp(log_probabilities(outputs, gives_probabilities(model, outputs)))
-    best = _likeliest(probabilities, class_names(model, details), 5)
+    best = _likeliest(probabilities, class_names(details, model.output_shape[1]), 5)
     return [{"input": label, "top5": top} for label, top in zip(labels, best, strict=True)]
 
 
@@ -124,7 +124,7 @@ def decode_predictions(predictions, name, top=5):
         )
     folder, _ = find_folder(name)
     details = read_details(folder)
-    names = details.get("class_names") or [str(number) for number in range(predictions.shape[1])]
+    names = class_names(details, predictions.shape[1])
     if len(names) != predictions.shape[1]:
         raise ValueError(f"{name} has {len(names)} classes; received predictions of {predictions.shape[1]}")
     return _likeliest(predictions, names, top)
@@ -149,8 +149,8 @@ def of_two_classes(outputs):
     return np.concatenate([1 - outputs, outputs], axis=1)
 
 
-def class_names(model, details):
-    return details.get("class_names") or [str(number) for number in range(model.output_shape[1])]
+def class_names(details, count):
+    return details.get("class_names") or [str(number) for number in range(count)]
 
 
 def check_predictable(model, details):

@@ -542,10 +542,8 @@ def _fit_to_weights(path):
                 part["config"].pop(key, None)
         return part
 
-    text = path.read_text(encoding="utf-8")
-    fitted = json.loads(text, object_hook=fitting)
-    if fitted != json.loads(text):
-        path.write_text(json.dumps(fitted), encoding="utf-8")
+    fitted = json.loads(path.read_text(encoding="utf-8"), object_hook=fitting)
+    path.write_text(json.dumps(fitted), encoding="utf-8")
 
 
 def _as_json(details):
