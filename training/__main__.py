@@ -61,7 +61,7 @@ def main(arguments=None):
     train.add_argument("--validation", type=float, metavar="FRACTION", help="hold training rows out; read no test row")
     train.add_argument("--publish", choices=["last", "average"], help="weights to publish, as chosen by --validation")
     train.add_argument("--dtype", choices=["float32", "mixed_bfloat16"], help="dtype policy in place of the recipe's")
-    train.add_argument("--devices", type=int, default=1, help="devices to spread a batch over (JAX, TensorFlow)")
+    train.add_argument("--devices", type=int, default=1, help="GPUs, or parts of a processor, to spread a batch over")
     train.add_argument("--deterministic", action="store_true", help="exact resume on a GPU too (slower)")
     train.add_argument(
         "--tensorboard",
@@ -157,6 +157,8 @@ def _train(args, parse):
     recipe = get_recipe(args.name)  # an unknown name costs no import of a backend
     if args.deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+    import keras
+
     from training.loop import Interrupted
     from training.loop import make_deterministic
     from training.run import describe
@@ -164,6 +166,10 @@ def _train(args, parse):
 
     if args.deterministic:
         make_deterministic()
+    if args.devices > 1 and keras.backend.backend() == "tensorflow":
+        from training.mirrored_tensorflow import split_processor
+
+        split_processor(args.devices)
     try:
         made = train(
             recipe,

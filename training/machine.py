@@ -15,12 +15,16 @@ def hardware():
     try:
         lines = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout.splitlines()
         model = next(line.split(":")[1].strip() for line in lines if line.startswith("Model name"))
-        cores = len(os.sched_getaffinity(0))
-        processor = f"{cores} core{'s' if cores > 1 else ''} of {model}"
-    except (AttributeError, OSError, StopIteration, subprocess.CalledProcessError):
+        processor = f"{cores()} core{'s' if cores() > 1 else ''} of {model}"
+    except (OSError, StopIteration, subprocess.CalledProcessError):
         processor = platform.processor() or platform.machine()
     gpu = gpu_name()
     return f"{gpu}, {processor}" if gpu else processor
+
+
+def cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def gpu_name():
