@@ -26,7 +26,8 @@ from training import loop
 from training.card import rewrite
 from training.training_model import TrainingModel
 from zoo.datasets import Dataset
-from zoo.pretrained import sha256
+from zoo.folders import find_folder
+from zoo.folders import sha256
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 TAUGHT = {"teachers": ("snn_mlp4.digits", "snn_mlp2.wine"), "distillation": 0.75, "temperature": 2.0}
@@ -44,7 +45,7 @@ def softmax(logits):
 def cifar_like(count, seed=0):
     """Made-up images under CIFAR-100's names."""
     x = np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), "uint8")
-    names = json.loads((zoo.pretrained.find_folder("relu_resnet20.cifar100")[0] / "recipe.json").read_text())
+    names = json.loads((find_folder("relu_resnet20.cifar100")[0] / "recipe.json").read_text())
     y = np.arange(count) % 100
     return Dataset("made up", x, y, x[:0], y[:0], tuple(names["class_names"]), (), "")
 
@@ -63,7 +64,7 @@ def test_soft_targets_are_the_mean_of_the_teachers_softened_outputs(tmp_path):
             parts.append(softmax(np.log(probabilities) / 3.0))
     assert found.dtype == "float32" and found.shape == (6, 100)
     np.testing.assert_allclose(found, np.mean(parts, axis=0), rtol=2e-3, atol=1e-6)  # kept in float16
-    assert teachers == {name: sha256(zoo.pretrained.find_folder(name)[0] / "model.weights.h5") for name in names}
+    assert teachers == {name: sha256(find_folder(name)[0] / "model.weights.h5") for name in names}
     assert np.abs(parts[0] - parts[1]).max() > 0.01  # the mirror image is another question
 
 
@@ -173,7 +174,7 @@ def test_another_card_of_a_teacher_is_the_same_teacher(tmp_path, monkeypatch):
     """Further seeds change the card and so the pin, the weights stay."""
     recipe = dataclasses.replace(TINY, **{**TAUGHT, "teachers": ("snn_mlp2.wine",)})
     before = distillation.teachers_of(recipe)
-    folder = pathlib.Path(shutil.copytree(zoo.pretrained.find_folder("snn_mlp2.wine")[0], tmp_path / "snn_mlp2.wine"))
+    folder = pathlib.Path(shutil.copytree(find_folder("snn_mlp2.wine")[0], tmp_path / "snn_mlp2.wine"))
     pin = rewrite(folder, details={**json.loads((folder / "recipe.json").read_text()), "further": 1})
     monkeypatch.setattr(distillation, "find_folder", lambda name: (folder, pin))
     assert distillation.teachers_of(recipe) == before

@@ -22,14 +22,14 @@ from hub_server import sha256
 from huggingface_hub import constants
 
 import zoo
+from zoo.folders import find_folder
+from zoo.hub import SUMS
 from zoo.hub import Address
 from zoo.hub import fetch
 from zoo.hub import list_remote
 from zoo.hub import parse_address
 from zoo.hub import tag_of
-from zoo.pretrained import BUNDLED
-from zoo.pretrained import SUMS
-from zoo.pretrained import find_folder
+from zoo.registry import BUNDLED
 from zoo.registry import published_weights
 
 SMALL = "snn_mlp2.wine"
@@ -56,7 +56,7 @@ def hub(tmp_path, monkeypatch):
         commit = server.commit(REPOSITORY, files_of(SMALL))
         server.repositories[REPOSITORY]["tags"][tag_of(published_weights()[SMALL])] = commit
         server.commit(FOREIGN.repository, files_of(SMALL))
-        monkeypatch.setattr("zoo.pretrained.BUNDLED", tmp_path / "nothing")
+        monkeypatch.setattr("zoo.folders.BUNDLED", tmp_path / "nothing")
         yield server
     huggingface_hub.close_session()
 
@@ -835,7 +835,7 @@ def mutated(original, number, rng):
 @pytest.mark.parametrize("file", sorted(path.name for path in (BUNDLED / SMALL).iterdir()))
 def test_mutations_of_each_file_are_refused_or_make_no_difference(tmp_path, file):
     """Flips, cuts, insertions and swaps of a published folder: the pin, or the sums, see every one that matters."""
-    from zoo.pretrained import check_folder
+    from zoo.folders import check_folder
 
     folder = tmp_path / SMALL
     shutil.copytree(BUNDLED / SMALL, folder)

@@ -14,9 +14,9 @@ import training.__main__
 import zoo
 import zoo.__main__
 from zoo import tables
+from zoo.folders import write_sums
 from zoo.labelled_files import evaluate_files
 from zoo.prediction import predict_files
-from zoo.pretrained import write_sums
 
 IMAGES, TABLE = "mpelu_resnet20.cifar100", "snn_mlp2.wine"
 TWO_CLASSES = "snn_mlp4.breast_cancer"  # malignant, benign: not by the alphabet

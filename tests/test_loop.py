@@ -25,8 +25,8 @@ from training.__main__ import main as training_command
 from training.curves import curves_png
 from training.queue import read_queue
 from training.run import Clock
+from zoo.folders import write_sums
 from zoo.pretrained import load_folder
-from zoo.pretrained import write_sums
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = pathlib.Path(__file__).parent.parent

@@ -16,14 +16,14 @@ import zoo
 from training.card import safetensors_bytes
 from zoo import datasets
 from zoo.evaluation import log_probabilities
+from zoo.folders import check_folder
+from zoo.folders import find_folder
+from zoo.folders import sha256
+from zoo.hub import SUMS
 from zoo.hub import read_sums
+from zoo.inference import predict
 from zoo.prediction import predict_files
-from zoo.pretrained import BUNDLED
-from zoo.pretrained import SUMS
-from zoo.pretrained import check_folder
-from zoo.pretrained import find_folder
-from zoo.pretrained import predict
-from zoo.pretrained import sha256
+from zoo.registry import BUNDLED
 from zoo.registry import published_weights
 
 BUNDLED_MODELS = zoo.list_models(pretrained=True)
@@ -186,7 +186,7 @@ def test_depth_1001_saves_and_loads(tmp_path):
 def copy(tmp_path, monkeypatch):
     """The package's weights in a folder that a test may spoil."""
     shutil.copytree(BUNDLED / SMALL, tmp_path / "weights" / SMALL)
-    monkeypatch.setattr("zoo.pretrained.BUNDLED", tmp_path / "weights")
+    monkeypatch.setattr("zoo.folders.BUNDLED", tmp_path / "weights")
     return tmp_path / "weights" / SMALL
 
 
@@ -229,7 +229,7 @@ def test_a_folder_of_ones_own_with_a_broken_h5_is_one_clear_error(tmp_path):
 
 def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
     model = zoo.create_model("snn_mlp2", width=4)
-    monkeypatch.setattr("zoo.pretrained.write_sums", lambda *_: 1 / 0)
+    monkeypatch.setattr("zoo.saving.write_sums", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         zoo.save_model(model, tmp_path / "mine")
     assert list(tmp_path.iterdir()) == []
@@ -305,7 +305,7 @@ def test_a_senseless_number_of_classes_is_refused(num_classes):
 
 @pytest.mark.parametrize("very_deep", [1, 1000])
 def test_outputs_of_no_rows_are_refused(very_deep, monkeypatch):
-    monkeypatch.setattr("zoo.pretrained.VERY_DEEP", very_deep)
+    monkeypatch.setattr("zoo.inference.VERY_DEEP", very_deep)
     with pytest.raises(ValueError, match=r"of shape \(0, 13\), expected one row or more"):
         predict(zoo.load_model(SMALL, compile=False), np.zeros((0, 13), "float32"))
 

@@ -35,12 +35,12 @@ from training.publishing import FILES
 from training.publishing import check_publishable
 from training.publishing import completed
 from zoo.card import eval_results
+from zoo.folders import find_folder
+from zoo.folders import sha256
+from zoo.folders import write_sums
+from zoo.hub import SUMS
 from zoo.hub import tag_of
-from zoo.pretrained import BUNDLED
-from zoo.pretrained import SUMS
-from zoo.pretrained import find_folder
-from zoo.pretrained import sha256
-from zoo.pretrained import write_sums
+from zoo.registry import BUNDLED
 
 # The client's own way of uploading to LFS; 2026-11, huggingface_hub 2.4 with httpx2 2.16.
 pytestmark = [
@@ -467,8 +467,8 @@ def test_publish_then_load_by_name_from_an_empty_cache(hub, finished, tmp_path, 
     assert {file: files[file] for file in files if file != ".gitattributes"} == contents(finished)
     assert kept["tags"] == {tag_of(pin): commit} and commit in said and f'"{pin}"' in said
 
-    monkeypatch.setattr("zoo.pretrained.BUNDLED", tmp_path / "nothing")
-    monkeypatch.setattr("zoo.pretrained.published_weights", lambda: {SMALL: pin})
+    monkeypatch.setattr("zoo.folders.BUNDLED", tmp_path / "nothing")
+    monkeypatch.setattr("zoo.folders.published_weights", lambda: {SMALL: pin})
     x, y = golden(SMALL)
     np.testing.assert_allclose(zoo.load_model(SMALL).predict(x, verbose=0), y, atol=1e-4)
     assert find_folder(SMALL)[0].name == commit
@@ -488,8 +488,8 @@ class Absent(PathFinder):
 if sys.argv[1] != "tensorflow":
     sys.meta_path[sys.meta_path.index(PathFinder)] = Absent
 import numpy as np
-import zoo, zoo.pretrained
-zoo.pretrained.BUNDLED = zoo.pretrained.BUNDLED / "nothing"
+import zoo, zoo.folders
+zoo.folders.BUNDLED = zoo.folders.BUNDLED / "nothing"
 x = np.load(sys.argv[2])["inputs"]
 for number, name in enumerate(sys.argv[4:]):
     np.save(f"{sys.argv[3]}{number}.npy", zoo.load_model(name).predict(x, verbose=0))

@@ -13,7 +13,7 @@ import zoo
 from zoo import pretrained
 from zoo.graphs import DEEPEST
 from zoo.graphs import deep_graphs
-from zoo.pretrained import BUNDLED
+from zoo.registry import BUNDLED
 from zoo.restoring import read_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

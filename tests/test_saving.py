@@ -14,7 +14,7 @@ import zoo
 import zoo.__main__
 from zoo.deploy import deploy
 from zoo.prediction import predict_files
-from zoo.pretrained import golden_inputs
+from zoo.saving import golden_inputs
 
 
 def dense(inputs, *layers, name="net"):

@@ -21,11 +21,11 @@ from training.publishing import check_publishable
 from training.run import logits_npz
 from training.run import npz_bytes
 from zoo.evaluation import log_probabilities
-from zoo.pretrained import BUNDLED
-from zoo.pretrained import SUMS
+from zoo.folders import sha256
+from zoo.folders import write_sums
+from zoo.hub import SUMS
 from zoo.pretrained import load_folder
-from zoo.pretrained import sha256
-from zoo.pretrained import write_sums
+from zoo.registry import BUNDLED
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = "snn_mlp2.wine"

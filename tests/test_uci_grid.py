@@ -23,7 +23,7 @@ from training.publishing import check_publishable
 from zoo import datasets
 from zoo import snn
 from zoo import uci
-from zoo.pretrained import find_folder
+from zoo.folders import find_folder
 
 SLICE = pathlib.Path(__file__).parents[1] / "results" / "uci" / "slice.json"
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="networks are stacked on JAX")

@@ -32,10 +32,10 @@ from training.tabular import validation_accuracy
 from zoo.datasets import load_dataset
 from zoo.demo import digits_as_images
 from zoo.deploy import deploy
-from zoo.pretrained import SUMS
-from zoo.pretrained import find_folder
+from zoo.folders import find_folder
+from zoo.hub import SUMS
+from zoo.inference import predict
 from zoo.pretrained import load_model
-from zoo.pretrained import predict
 from zoo.registry import create_model
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)

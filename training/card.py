@@ -232,11 +232,11 @@ def rewrite(folder, data_dir=None, details=None):
         ValueError: the folder is not sound.
     """
     from zoo.details import read_details
-    from zoo.pretrained import SUMS
+    from zoo.folders import put_in_place
+    from zoo.folders import sha256
+    from zoo.folders import write_sums
+    from zoo.hub import SUMS
     from zoo.pretrained import load_folder
-    from zoo.pretrained import put_in_place
-    from zoo.pretrained import sha256
-    from zoo.pretrained import write_sums
 
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -271,7 +271,7 @@ def _missing_figures(details, model, data_dir):
     """Figures of the test rows that recipe.json lacks."""
     from training.run import by_superclass
     from zoo.datasets import load_dataset
-    from zoo.pretrained import predict
+    from zoo.inference import predict
 
     if details["data"]["name"] != "cifar100" or "top1_by_superclass" in details["results"]:
         return {}

@@ -19,14 +19,14 @@ from zoo.evaluation import check_same_data
 from zoo.evaluation import evaluate
 from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
+from zoo.folders import sha256
+from zoo.heads import gives_probabilities
+from zoo.heads import with_logits
 from zoo.hub import NEEDED
-from zoo.pretrained import SUMS
-from zoo.pretrained import gives_probabilities
+from zoo.hub import SUMS
+from zoo.inference import predict
 from zoo.pretrained import load_folder
-from zoo.pretrained import predict
-from zoo.pretrained import save_model
-from zoo.pretrained import sha256
-from zoo.pretrained import with_logits
+from zoo.saving import save_model
 
 MADE = {*NEEDED, "README.md", "recipe.json", "golden.npz", SUMS}  # by save_model
 TOLERANCE = 2e-4 + 1e-9  # of top-1: two rows of 10,000, and what is lost in their difference

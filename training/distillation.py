@@ -14,12 +14,12 @@ from zoo.datasets import sha256_of
 from zoo.details import read_details
 from zoo.evaluation import check_same_data
 from zoo.evaluation import log_probabilities
+from zoo.folders import check_folder
+from zoo.folders import find_folder
+from zoo.hub import SUMS
 from zoo.hub import read_sums
-from zoo.pretrained import SUMS
-from zoo.pretrained import check_folder
-from zoo.pretrained import find_folder
+from zoo.inference import predict
 from zoo.pretrained import load_model
-from zoo.pretrained import predict
 from zoo.registry import read_index
 from zoo.registry import unknown_name
 

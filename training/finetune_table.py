@@ -22,14 +22,14 @@ from zoo.datasets import Dataset
 from zoo.evaluation import evaluate
 from zoo.evaluation import number_metrics
 from zoo.graphs import functional_model
+from zoo.inference import predict
 from zoo.prediction import is_meant_as_number
 from zoo.prediction import read_csv
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
-from zoo.pretrained import predict
-from zoo.pretrained import save_model
 from zoo.registry import architectures
 from zoo.registry import create_model
+from zoo.saving import save_model
 
 EPOCHS = 200  # at most; early stopping ends it
 MANY_VALUES = 20  # different numbers in the target, from which on it is a number and not a class

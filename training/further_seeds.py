@@ -12,7 +12,7 @@ from training.recipes import Recipe
 from training.recipes import decisive
 from training.recipes import stored_seeds
 from zoo.evaluation import check_same_data
-from zoo.pretrained import check_folder
+from zoo.folders import check_folder
 
 
 def check_addable(folder, recipe, seeds, dataset):

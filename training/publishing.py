@@ -23,6 +23,9 @@ from zoo.datasets import load_dataset
 from zoo.details import read_details
 from zoo.evaluation import check_same_data
 from zoo.evaluation import evaluate
+from zoo.folders import check_folder
+from zoo.folders import sha256
+from zoo.hub import SUMS
 from zoo.hub import Sum
 from zoo.hub import agrees
 from zoo.hub import client_errors
@@ -32,11 +35,8 @@ from zoo.hub import first_line
 from zoo.hub import read_sums
 from zoo.hub import repository_of
 from zoo.hub import tag_of
-from zoo.pretrained import SUMS
-from zoo.pretrained import check_folder
+from zoo.inference import predict
 from zoo.pretrained import load_folder
-from zoo.pretrained import predict
-from zoo.pretrained import sha256
 from zoo.registry import BUNDLED
 
 WAITING = pathlib.Path("results/hub")  # folders too large for the wheel

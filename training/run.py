@@ -43,15 +43,15 @@ from zoo.datasets import load_dataset
 from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
 from zoo.evaluation import top1_by_superclass
+from zoo.folders import put_in_place
+from zoo.folders import sha256
+from zoo.hub import SUMS
 from zoo.index import multiply_accumulates
 from zoo.index import trainable_parameters
-from zoo.pretrained import SUMS
-from zoo.pretrained import predict
-from zoo.pretrained import put_in_place
-from zoo.pretrained import save_model
-from zoo.pretrained import sha256
+from zoo.inference import predict
 from zoo.registry import BUNDLED
 from zoo.registry import train_command
+from zoo.saving import save_model
 
 PACKAGING = ("huggingface_hub", "matplotlib", "safetensors")  # for the card, the picture, model.safetensors
 UNLIKELY = 1e-4  # of the stored test logits

@@ -15,13 +15,13 @@ import numpy as np
 from training import loop
 from training.optimizer import CoupledSGD
 from training.recipes import get_recipe
+from zoo.folders import sha256
 from zoo.graphs import deep_graphs
-from zoo.pretrained import SUMS
+from zoo.hub import SUMS
+from zoo.inference import predict
 from zoo.pretrained import load_folder
-from zoo.pretrained import predict
-from zoo.pretrained import save_model
-from zoo.pretrained import sha256
 from zoo.registry import create_model
+from zoo.saving import save_model
 
 STEPS = 4  # the first compiles, the others are the steady ones
 

@@ -26,10 +26,10 @@ from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
 from zoo.index import multiply_accumulates
 from zoo.index import trainable_parameters
-from zoo.pretrained import predict
-from zoo.pretrained import save_model
+from zoo.inference import predict
 from zoo.registry import create_model
 from zoo.registry import train_command
+from zoo.saving import save_model
 
 METHOD = "SNN"
 WIDTHS = (32, 64, 96, 128)  # tried beside the slice's own, which is wider

@@ -17,7 +17,7 @@ _LAZY = {
     "list_datasets": "zoo.datasets",
     "load_dataset": "zoo.datasets",
     "load_model": "zoo.pretrained",
-    "save_model": "zoo.pretrained",
+    "save_model": "zoo.saving",
 }
 
 __all__ = [

@@ -114,8 +114,8 @@ def _info(args):
 def _of_a_folder(name):
     """What recipe.json says of a model that has no name here."""
     from zoo.details import read_details
-    from zoo.pretrained import check_folder
-    from zoo.pretrained import find_folder
+    from zoo.folders import check_folder
+    from zoo.folders import find_folder
 
     folder, _ = find_folder(name)
     check_folder(folder)

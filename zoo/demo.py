@@ -11,8 +11,8 @@ import numpy as np
 from zoo.datasets import BUNDLED
 from zoo.datasets import load_dataset
 from zoo.evaluation import evaluate
+from zoo.inference import predict
 from zoo.pretrained import load_model
-from zoo.pretrained import predict
 from zoo.registry import create_model
 from zoo.registry import list_models
 from zoo.registry import model_info

@@ -8,12 +8,12 @@ import numpy as np
 from zoo.datasets import CIFAR100_SUPERCLASSES
 from zoo.datasets import Dataset
 from zoo.datasets import load_dataset
+from zoo.heads import check_classifier
+from zoo.heads import gives_probabilities
+from zoo.heads import with_logits
+from zoo.inference import predict
 from zoo.options import check_integer
-from zoo.pretrained import check_classifier
-from zoo.pretrained import gives_probabilities
 from zoo.pretrained import load_model
-from zoo.pretrained import predict
-from zoo.pretrained import with_logits
 
 CALIBRATION_BINS = 15  # Guo et al., 2017
 

@@ -7,8 +7,8 @@ import re
 import keras
 import numpy as np
 
-from zoo.pretrained import SUMS
-from zoo.pretrained import sha256
+from zoo.folders import sha256
+from zoo.hub import SUMS
 from zoo.registry import BUNDLED
 from zoo.registry import FAMILIES
 from zoo.registry import INDEX

@@ -12,6 +12,7 @@ from zoo.evaluation import evaluate
 from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
 from zoo.evaluation import number_metrics
+from zoo.inference import predict
 from zoo.prediction import check_predictable
 from zoo.prediction import class_names
 from zoo.prediction import feature_names
@@ -23,7 +24,6 @@ from zoo.prediction import read_columns
 from zoo.prediction import read_csv
 from zoo.prediction import read_image
 from zoo.prediction import some
-from zoo.pretrained import predict
 from zoo.registry import check_names
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}

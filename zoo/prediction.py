@@ -10,15 +10,15 @@ import numpy as np
 
 from zoo.details import read_details
 from zoo.evaluation import log_probabilities
+from zoo.folders import find_folder
+from zoo.heads import activation_of
+from zoo.heads import check_classifier
+from zoo.heads import gives_probabilities
+from zoo.heads import last_operation
+from zoo.heads import sum_to_one
+from zoo.inference import run
 from zoo.options import check_integer
-from zoo.pretrained import activation_of
-from zoo.pretrained import check_classifier
-from zoo.pretrained import find_folder
-from zoo.pretrained import gives_probabilities
-from zoo.pretrained import last_operation
 from zoo.pretrained import load_folder
-from zoo.pretrained import run
-from zoo.pretrained import sum_to_one
 
 MOST = float(np.finfo("float32").max)  # the models' numbers
 

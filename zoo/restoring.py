@@ -14,6 +14,7 @@ import re
 import h5py
 import keras
 
+import keras_mpelu  # noqa: F401  its layers, which the folders name, are registered
 from zoo.graphs import deep_graphs
 from zoo.graphs import without_collection
 from zoo.safety import check_contents
