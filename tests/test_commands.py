@@ -275,6 +275,24 @@ def test_a_frozen_network_learns_in_its_head_alone(options, halves, tmp_path):
     assert (out / "README.md").read_text() == card
 
 
+def test_fine_tuning_on_larger_images(halves, tmp_path, capsys):
+    network, out = tmp_path / "network", tmp_path / "out"
+    model = zoo.create_model("relu_resnet20", depth=8, input_shape=(8, 8, 3), num_classes=2)
+    of_its_size = zoo.save_model(model, tmp_path / "of_its_size")
+    model = zoo.load_model(of_its_size, input_shape=(None, None, 3))
+    zoo.save_model(model, network, details={"class_names": ["left", "right"]})
+    command = ("finetune", network, "--data", halves, "--epochs", 1, "--out", out)
+    assert training_command(*command) == 1
+    assert "takes images of any size; say to which yours are scaled: give --image-size" in capsys.readouterr().err
+    assert training_command(*command, "--image-size", 12) == 0
+    assert zoo.load_model(out).input_shape == (None, 12, 12, 3)
+    assert "| image_size | 12 |" in (out / "README.md").read_text()
+    assert zoo_command("evaluate", out, "--data", halves) == 0  # at that size
+    flat = network_of_halves(tmp_path / "flat")
+    assert training_command("finetune", flat, "--data", halves, "--image-size", 12, "--out", tmp_path / "other") == 1
+    assert "can load for images of shape (12, 12, 3)" in capsys.readouterr().err
+
+
 def test_images_are_flipped_in_training_alone(halves, tmp_path, monkeypatch):
     network = network_of_halves(tmp_path / "network")
     ours = {(read_image(path, (8, 8, 3)).tobytes(), path.parent.name) for path in halves.glob("*/*.png")}
@@ -457,6 +475,8 @@ def bad_inputs(tmp_path, write, header, rows):
         yield ("finetune", name, "--data", paired, "--batch-size", 0, "--out", out), "batch_size is 1 or more; received"
         yield ("finetune", name, "--data", paired, "--batch-size", 3, "--out", out), "batch_size is 1 to 2, the number"
         yield ("finetune", name, "--data", paired, "--flip", "--out", out), "paired.csv is a table: leave --flip out"
+        yield ("finetune", name, "--data", paired, "--image-size", 9, "--out", out), "table: leave --image-size out"
+    yield ("finetune", IMAGES, "--data", tmp_path / "lonely", "--image-size", 0, "--out", out), "1 pixel or more"
     yield ("finetune", "snn_mlp2", "--data", paired, "--freeze", "--out", out), "or give a pretrained model"
 
 

@@ -91,6 +91,7 @@ def main(arguments=None):
     finetune.add_argument("--batch-size", type=int, metavar="N", help="rows of a step (default: 32, or all of fewer)")
     finetune.add_argument("--freeze", action="store_true", help="train only the head of the pretrained model")
     finetune.add_argument("--flip", action="store_true", help="mirror images at random, left to right, in training")
+    finetune.add_argument("--image-size", type=int, metavar="N", help="N x N pixels in place of the network's own size")
     table = finetune.add_argument_group("your own table", "with an architecture, such as snn_mlp4, trained anew")
     table.add_argument("--task", choices=["auto", "classification", "regression"], help="default: by the target")
     table.add_argument("--patience", type=int, help="epochs without a lower loss before it stops (default: 20)")
@@ -210,6 +211,7 @@ def _finetune(args):
         batch_size=args.batch_size,
         freeze=args.freeze,
         flip=args.flip,
+        image_size=args.image_size,
         **{name: value for name in TABLE_OPTIONS if (value := getattr(args, name)) is not None},
     )
 

@@ -92,7 +92,7 @@ def with_logits(model):
     return model
 
 
-def inputs_of(model):
+def _inputs(model):
     """One tensor where there is one: a model made of a list of one warns when it is called with an array."""
     return model.inputs[0] if len(model.inputs) == 1 else model.inputs
 
@@ -118,6 +118,14 @@ def head_layers(model):
             "load it without num_classes, classifier_activation or features"
         )
     return model.layers[start:]
+
+
+def without_head(model):
+    """The model up to its pooled features."""
+    outputs = head_layers(model)[0].input
+    if len(outputs.shape) == 4:  # a network that classifies a map before it pools it
+        outputs = keras.layers.GlobalAveragePooling2D("channels_last", name="features")(outputs)
+    return functional_model(_inputs(model), outputs, f"{model.name}_features")
 
 
 def with_head(model, num_classes, classifier_activation):
@@ -170,4 +178,4 @@ def with_head(model, num_classes, classifier_activation):
         names = ", ".join(f"{w.path} {tuple(w.shape)}" for w in new)
         kept = len(model.weights) - len(new)
         print(f"{model.name}: new head for {num_classes} classes; new weights: {names}; {kept} kept", file=sys.stderr)
-    return functional_model(inputs_of(model), outputs, model.name)
+    return functional_model(_inputs(model), outputs, model.name)

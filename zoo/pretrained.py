@@ -8,20 +8,19 @@ import sys
 
 import keras
 
+from zoo.adaptation import Unadaptable
 from zoo.deploy import deploy as deployed
 from zoo.folders import check_folder
 from zoo.folders import find_folder
-from zoo.graphs import functional_model
 from zoo.heads import OWN
 from zoo.heads import activation_of
 from zoo.heads import check_classifier
 from zoo.heads import ends_in_logits
 from zoo.heads import ends_in_softmax
-from zoo.heads import head_layers
-from zoo.heads import inputs_of
 from zoo.heads import last_operation
 from zoo.heads import predicts_number
 from zoo.heads import with_head
+from zoo.heads import without_head
 from zoo.inference import words_of_keras
 from zoo.restoring import read_model
 from zoo.safety import Refused
@@ -38,6 +37,8 @@ def load_model(
     revision=None,
     compile=True,
     deploy=False,
+    input_shape=None,
+    dtype=None,
 ):
     """Loads a pretrained model by name, from a folder, or from anyone's Hub repository.
 
@@ -80,16 +81,21 @@ def load_model(
             to 1e-4. It goes with `classifier_activation` and `features`, not
             with a `num_classes` that makes a new head, which could not be
             trained any more: fine-tune without, and deploy what came of it.
+        input_shape: Height, width and channels of the images where they are not
+            the model's own, such as `(64, 64, 3)`; height and width may be
+            `None`, for any. The weights are the same, so it is for fine-tuning
+            on larger images: the figures of the card are of its own size.
+        dtype: A dtype policy in place of the model's own, which is float32 for
+            every published model, whatever Keras's global one:
+            `"mixed_bfloat16"` to fine-tune or predict faster on a GPU. What
+            scales the inputs and the classifier keep theirs.
 
     Returns:
-        A functional `keras.Model`, in the dtype that it was saved in, whatever
-        Keras's dtype policy: float32 for every published model. Under another
-        policy `create_model`, with the same options, builds the network, and
-        its `set_weights` takes what `get_weights` of this one gives.
+        A functional `keras.Model`.
 
     Raises:
         ValueError: unknown name, damaged or foreign files; `deploy` with a new
-            head.
+            head; an `input_shape` or a `dtype` that the model cannot have.
         OSError: no such folder, or the Hub cannot be reached.
 
     Example:
@@ -98,7 +104,10 @@ def load_model(
     >>> model.predict(np.zeros((1, 64)), verbose=0).shape
     (1, 10)
     """
-    return load_folder(*find_folder(name, revision), num_classes, classifier_activation, features, compile, deploy)
+    found = find_folder(name, revision)
+    return load_folder(
+        *found, num_classes, classifier_activation, features, compile, deploy, input_shape=input_shape, dtype=dtype
+    )
 
 
 def load_folder(
@@ -109,33 +118,34 @@ def load_folder(
     features=False,
     compile=True,
     deploy=False,
+    input_shape=None,
+    dtype=None,
 ):
     """`load_model` for what `find_folder` returned, so that what stands beside the weights is of the same version."""
     if features and (num_classes is not None or classifier_activation != OWN):
         raise ValueError("features=True leaves the classifier out; leave out num_classes and classifier_activation too")
     check_folder(folder, pin)
     try:
-        model = read_model(folder, known=pin is not None)
-    except Refused:
+        model = read_model(folder, pin is not None, input_shape, dtype)
+    except (Refused, Unadaptable):
         raise
     except Exception as error:  # a foreign or broken folder fails in Keras in any of a dozen ways
+        asked = "" if input_shape is None else f" for images of shape {input_shape!r}"
         version = keras.__version__
-        raise ValueError(f"{folder} is not a model that Keras {version} can load: {words_of_keras(error)}") from error
-    if features:
-        outputs = head_layers(model)[0].input
-        if len(outputs.shape) == 4:  # a network that classifies a map before it pools it
-            outputs = keras.layers.GlobalAveragePooling2D("channels_last", name="features")(outputs)
-        model = functional_model(inputs_of(model), outputs, f"{model.name}_features")
-        return deployed(model) if deploy else model
+        raise ValueError(
+            f"{folder} is not a model that Keras {version} can load{asked}: {words_of_keras(error)}"
+        ) from error
     if deploy and num_classes not in (None, model.output_shape[-1]):
         raise ValueError(
             f"num_classes={num_classes!r} gives {model.name} a new head, with random weights, and deploy=True freezes "
             "it; fine-tune without deploy=True, then deploy the fine-tuned model: zoo.deploy.deploy(model)"
         )
-    model = with_head(model, num_classes, classifier_activation)
+    model = without_head(model) if features else with_head(model, num_classes, classifier_activation)
+    if dtype is not None:  # by which `compile` scales the loss in float16
+        model.dtype_policy = dtype
     if deploy:
         return deployed(model)
-    if compile:
+    if compile and not features:
         try:
             compile_for_finetuning(model)
         except ValueError as error:  # anyone's model may be something else, and is as usable without

@@ -5,7 +5,8 @@ all attributes of every layer for parts with weights of their own, and copies
 weight after weight: most of the time that a network of 1001 layers takes to load.
 Here the model is made from shapes alone, as it is for the checks of foreign
 folders, and each variable is created with the value that the file has for it.
-Only models whose layers have no parts are read so; Keras itself reads all others.
+Only models whose layers have no parts but states of random numbers are read so;
+Keras itself reads all others.
 """
 
 import json
@@ -15,31 +16,49 @@ import h5py
 import keras
 
 import keras_mpelu  # noqa: F401  its layers, which the folders name, are registered
+from zoo.adaptation import adapted
 from zoo.graphs import deep_graphs
 from zoo.graphs import without_collection
 from zoo.safety import check_contents
 from zoo.safety import model_without_values
+from zoo.safety import uncompiled
 
 
-def read_model(folder, known):
+def read_model(folder, known, input_shape=None, dtype=None):
     """The model of a folder in Keras's directory format, not compiled.
 
     Args:
         folder: The folder.
         known: Whether the files are known to the byte; others are checked first.
+        input_shape, dtype: Images and layers where they are not the stored ones.
 
     Raises:
         Refused: see `zoo.safety.check_contents`.
+        Unadaptable: see `zoo.adaptation.adapted`.
         Exception: what Keras says of files that make no model.
     """
     with deep_graphs(), without_collection():
-        if known:
-            model = model_without_values(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        else:
-            model = check_contents(folder)
+        if input_shape is not None or dtype is not None:
+            return _read_adapted(folder, known, input_shape, dtype)
+        model = model_without_values(_config(folder)) if known else check_contents(folder)
         if _give_values(model, folder):
             return model
         return keras.saving.load_model(folder, compile=False, safe_mode=True)
+
+
+def _config(folder):
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+def _read_adapted(folder, known, input_shape, dtype):
+    if not known:
+        check_contents(folder)  # as it is stored
+    config = adapted(_config(folder), input_shape, dtype)
+    if known and _give_values(model := model_without_values(config), folder):
+        return model
+    model = keras.saving.deserialize_keras_object(uncompiled(config), safe_mode=True)
+    model.load_weights(folder / "model.weights.h5")
+    return model
 
 
 def _give_values(model, folder):
@@ -62,11 +81,13 @@ def _give_values(model, folder):
         except (KeyError, ValueError):  # Keras says what is wrong, in its own words
             return False
     values = [(variable, scope.get_current_value(variable)) for variable in model.variables]
-    if stored or any(value is None for _, value in values):
+    # States of random numbers are not stored: a dropout begins anew.
+    if stored or any(value is None and variable.name != "seed_generator_state" for variable, value in values):
         return False
     for variable, value in values:
-        # Keras has no public name for it: what it calls with the initial value of any variable, on every backend.
-        variable._initialize(value)
+        # Keras has no public names for these: what it calls on every backend with the initial value of any variable,
+        # and without one for the variable's own.
+        variable._deferred_initialize() if value is None else variable._initialize(value)
     if keras.backend.backend() == "torch":
         for part in (*model.layers, model):
             part.torch_params  # noqa: B018  on reading, the variables become parameters of the torch module

@@ -210,7 +210,7 @@ def model_without_values(config, custom=None):
     before = threading.stack_size(STACK)
     try:
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
-            return thread.submit(_in_this_thread, _uncompiled(config), custom).result()
+            return thread.submit(_in_this_thread, uncompiled(config), custom).result()
     finally:
         threading.stack_size(before)
 
@@ -224,8 +224,8 @@ def _in_this_thread(config, custom):
         return keras.saving.deserialize_keras_object(config, safe_mode=True)
 
 
-def _uncompiled(value):
+def uncompiled(value):
     """A config without the optimizers of the models in it, which cannot be made from shapes alone."""
     if isinstance(value, dict):
-        return {key: _uncompiled(item) for key, item in value.items() if key != "compile_config"}
-    return [_uncompiled(item) for item in value] if isinstance(value, list) else value
+        return {key: uncompiled(item) for key, item in value.items() if key != "compile_config"}
+    return [uncompiled(item) for item in value] if isinstance(value, list) else value

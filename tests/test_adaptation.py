@@ -1,0 +1,172 @@
+"""Models for images of another size, or in another precision, against networks that were built so."""
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from keras_mpelu import WeightNormalization
+
+IMAGES, TABLE = "relu_resnet20.cifar100", "snn_mlp2.wine"
+NETWORKS = {  # one of each family for images, as small as it can be
+    "mpelu_resnet20": {"depth": 8},
+    "mpelu_preact_resnet164": {"depth": 11},
+    "mpelu_nopre_resnet29": {"depth": 11},
+    "shah_elu_resnet20": {"depth": 8},
+    "elu_net11": {},
+    "relu_nin": {},
+    "elu_small_plain15": {},
+}
+
+
+def images(shape, count=2):
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), "uint8")
+
+
+def built(arch, shape, policy="float32"):
+    keras.config.set_dtype_policy(policy)
+    try:
+        return zoo.create_model(arch, input_shape=shape, num_classes=5, **NETWORKS.get(arch, {}))
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def policies(model):
+    return {layer.name: layer.dtype_policy.name for layer in model.layers[1:]}  # the first is the input
+
+
+def probabilities(model, x):
+    return keras.ops.convert_to_numpy(model(x, training=False))
+
+
+@pytest.mark.parametrize("arch", NETWORKS)
+def test_a_network_for_another_size_is_that_which_is_built_for_it(arch, tmp_path):
+    model, expected = built(arch, (32, 32, 3)), built(arch, (40, 48, 3))
+    folder = zoo.save_model(model, tmp_path / arch)
+    if "nin" in arch:
+        with pytest.raises(ValueError, match="pool_edges' is for images of one size; zoo.create_model builds"):
+            zoo.load_model(folder, input_shape=(40, 48, 3))
+        return
+    larger = zoo.load_model(folder, input_shape=(40, 48, 3))
+    assert larger.input_shape == (None, 40, 48, 3)
+    expected.set_weights(model.get_weights())
+    x = images((40, 48, 3))
+    np.testing.assert_allclose(probabilities(larger, x), probabilities(expected, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("arch", NETWORKS)
+def test_a_network_in_another_precision_is_that_which_is_built_in_it(arch, tmp_path):
+    model, expected = built(arch, (32, 32, 3)), built(arch, (32, 32, 3), "mixed_bfloat16")
+    mixed = zoo.load_model(zoo.save_model(model, tmp_path / arch), dtype="mixed_bfloat16")
+    found, wanted = policies(mixed), policies(expected)
+    of_head = {name for name in wanted if name.startswith("classifier")}
+    assert {name: found[name] for name in wanted if name not in of_head} == {
+        name: wanted[name] for name in wanted if name not in of_head
+    }
+    assert {found[name] for name in of_head} == {"float32"}  # of Network in Network, all that it classifies with
+    assert found["preprocess"] == "float32"
+    assert mixed.dtype_policy.name == expected.dtype_policy.name == "mixed_bfloat16"
+    for one, other in zip(mixed.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    expected.set_weights(model.get_weights())
+    x = images((32, 32, 3))
+    exact, rounded = probabilities(model, x), probabilities(mixed, x)
+    assert 0 < np.abs(rounded - exact).max() < 0.05
+    if found == wanted:
+        np.testing.assert_allclose(rounded, probabilities(expected, x), atol=1e-2)
+
+
+def test_published_weights_at_any_size_with_another_head_and_deployed():
+    exact = zoo.load_model(IMAGES, input_shape=(48, 48, 3))
+    x = images((48, 48, 3))
+    assert zoo.load_model(IMAGES, input_shape=(None, None, 3)).predict(x, verbose=0) == pytest.approx(
+        exact.predict(x, verbose=0), abs=1e-5
+    )
+    assert zoo.load_model(IMAGES, input_shape=(48, 48, 3), deploy=True).predict(x, verbose=0) == pytest.approx(
+        exact.predict(x, verbose=0), abs=1e-4
+    )
+    features = zoo.load_model(IMAGES, input_shape=[48, 48, 3], features=True, dtype="bfloat16")
+    assert (features.input_shape, features.output_shape) == ((None, 48, 48, 3), (None, 64))
+    assert features.dtype_policy.name == "bfloat16"
+    model = zoo.load_model(IMAGES, num_classes=4, dtype="mixed_float16")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)  # else small gradients are 0 in float16
+    before = model.get_weights()
+    model.fit(images((32, 32, 3), 8), np.arange(8) % 4, verbose=0)
+    assert all(np.isfinite(value).all() for value in model.get_weights())
+    assert not np.array_equal(before[0], model.get_weights()[0])
+
+
+def test_a_table_keeps_its_scaling_and_its_head_in_float32():
+    x = zoo.load_dataset("wine").x_test
+    found = policies(zoo.load_model(TABLE, dtype="mixed_bfloat16"))
+    assert {name for name, policy in found.items() if policy == "float32"} == {"preprocess", "classifier"}
+    exact = zoo.load_model(TABLE).predict(x, verbose=0)
+    assert np.abs(zoo.load_model(TABLE, dtype="mixed_bfloat16").predict(x, verbose=0) - exact).max() < 0.05
+    saved = zoo.load_model(TABLE, dtype="float32")
+    assert policies(saved) == policies(zoo.load_model(TABLE))
+    np.testing.assert_array_equal(saved.predict(x, verbose=0), exact)
+
+
+def test_models_within_models(tmp_path):
+    """Keras reads these, and not `zoo.restoring`."""
+    part = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 3, name="conv")], name="part")
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(part(inputs))
+    x = WeightNormalization(keras.layers.Dense(6, name="inner"), name="outer")(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="classifier")(x))
+    folder = zoo.save_model(model, tmp_path / "model")
+    mixed = zoo.load_model(folder, dtype="mixed_bfloat16")
+    assert mixed.get_layer("part").get_layer("conv").dtype_policy.name == "mixed_bfloat16"
+    assert mixed.get_layer("outer").layer.dtype_policy.name == "mixed_bfloat16"
+    for one, other in zip(mixed.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    x = images((10, 12, 3))
+    larger = zoo.load_model(folder, input_shape=(10, 12, 3))
+    again = keras.Model(other_inputs := keras.Input((10, 12, 3)), _through(model, other_inputs))
+    np.testing.assert_allclose(probabilities(larger, x), probabilities(again, x), atol=1e-6)
+
+
+def _through(model, x):
+    for layer in model.layers[1:]:
+        x = layer(x)
+    return x
+
+
+def test_foreign_folders_are_checked_as_they_are_stored(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.Dense(3, name="classifier")(keras.layers.Flatten()(inputs))
+    folder = zoo.save_model(keras.Model(inputs, outputs), tmp_path / "flat")
+    with pytest.raises(ValueError, match=r"flat is not a model that Keras .* can load for images of shape \(9, 9, 3\)"):
+        zoo.load_model(folder, input_shape=(9, 9, 3))
+    config = (folder / "config.json").read_text()
+    (folder / "SHA256SUMS").unlink()
+    (folder / "config.json").write_text(config.replace('"Flatten"', '"Lambda"'))
+    for options in ({"input_shape": (9, 9, 3)}, {"dtype": "bfloat16"}):
+        with pytest.raises(ValueError, match="holds a Lambda, which would run code"):
+            zoo.load_model(folder, **options)
+
+
+@pytest.mark.parametrize(
+    "name, options, words",
+    [
+        (
+            IMAGES,
+            {"input_shape": (64, 64)},
+            r"height, width and 3 channels, such as \(64, 64, 3\); received \(64, 64\)",
+        ),
+        (IMAGES, {"input_shape": 64}, "received 64"),
+        (IMAGES, {"input_shape": (64, 64, 1)}, "height, width and 3 channels"),
+        (IMAGES, {"input_shape": (64, 0, 3)}, "height, width and 3 channels"),
+        (IMAGES, {"input_shape": (64, 64.0, 3)}, "height, width and 3 channels"),
+        (TABLE, {"input_shape": (4, 4, 3)}, r"input_shape is for images; the model takes inputs of shape \(13,\)"),
+        (
+            IMAGES,
+            {"dtype": "bfloat"},
+            "dtype is a dtype policy of Keras, such as 'mixed_bfloat16' .* received 'bfloat'",
+        ),
+        (IMAGES, {"dtype": 16}, "received 16"),
+    ],
+)
+def test_what_a_model_cannot_have(name, options, words):
+    with pytest.raises(ValueError, match=words):
+        zoo.load_model(name, **options)
