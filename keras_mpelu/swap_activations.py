@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_mpelu.deep_graphs import deep_graphs
 from keras_mpelu.layers import MPELU
 
 # Layers that apply their `activation` argument last, so that it can be a layer of its own.
@@ -103,7 +104,8 @@ def swap_activations(model, leaky_beta=0.01, axis=-1):
     if not isinstance(axis, numbers.Integral) or axis == 0:
         raise ValueError(f"axis is the integer of a channel axis, and 0 is the batch; received {axis!r}")
     swap = _Swap(leaky_beta, axis, _names(model))
-    copy = swap.copy_model(model)
+    with deep_graphs():
+        copy = swap.copy_model(model)
     for layer, its_copy in swap.pairs:
         if its_copy.built:
             # An activation that was an argument may have had weights of its own; they come last.

@@ -17,7 +17,7 @@ class WeightNormalization(keras.layers.Wrapper):
     with one length `g` per output unit; `v` is the kernel of the wrapped layer
     and the norm is taken over all its axes but the last. `g` starts as `||v||`,
     so that the wrapped layer starts as it would alone. (The paper also scales
-    `g` and the bias by a first batch; `keras_mpelu.lsuv` does the like.)
+    `g` and the bias by a first batch.)
 
     Args:
         layer: A Dense, Conv1D, Conv2D or Conv3D layer, not built.

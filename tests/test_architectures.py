@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.graphs import deep_graphs
+from keras_mpelu.deep_graphs import deep_graphs
 from zoo.index import multiply_accumulates
 from zoo.index import per_class
 from zoo.index import trainable_parameters

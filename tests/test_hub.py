@@ -896,15 +896,15 @@ def loaded_once(tmp_path, monkeypatch):
     """A folder of one's own whose weights are read once, for tests of recipe.json alone."""
     folder = foreign_folder(tmp_path)
     model = zoo.load_model(folder, compile=False)
-    monkeypatch.setattr("zoo.prediction.load_folder", lambda *_, **__: model)
+    monkeypatch.setattr("zoo.pretrained.load_folder", lambda *_, **__: model)
     return folder
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
 def test_mutations_of_recipe_json_that_no_sum_can_see_end_in_one_line_or_in_predictions(loaded_once, wine_rows, count):
     from zoo.evaluation import check_same_data
-    from zoo.prediction import load_with_details
     from zoo.prediction import predict_files
+    from zoo.pretrained import load_with_details
 
     original = (loaded_once / "recipe.json").read_bytes()
     expected = predict_files(loaded_once, [wine_rows])
@@ -976,8 +976,8 @@ def test_a_recipe_that_is_none_is_one_line_that_names_the_file(loaded_once, wine
 
 def test_what_recipe_json_leaves_out_or_calls_otherwise_is_no_fault(loaded_once, wine_rows):
     from zoo.evaluation import check_same_data
-    from zoo.prediction import load_with_details
     from zoo.prediction import predict_files
+    from zoo.pretrained import load_with_details
 
     classes, columns = ["a", "b", "c"], zoo.load_dataset("wine").feature_names
     for content, expected in (

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import zoo
+from keras_mpelu.deep_graphs import DEEPEST
+from keras_mpelu.deep_graphs import deep_graphs
 from zoo import inference
-from zoo.graphs import DEEPEST
-from zoo.graphs import deep_graphs
 from zoo.registry import BUNDLED
 from zoo.restoring import read_model
 

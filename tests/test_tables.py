@@ -14,8 +14,8 @@ import zoo.__main__
 from keras_mpelu import OneHotColumns
 from training.own_data import hold_out
 from zoo import tables
-from zoo.prediction import read_csv
-from zoo.prediction import read_table
+from zoo.csv_files import read_csv
+from zoo.csv_files import read_table
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

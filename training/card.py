@@ -16,8 +16,8 @@ from zoo.card import dataset_in_words
 from zoo.card import known_dataset
 from zoo.card import short_card
 from zoo.card import snippet
-from zoo.details import in_percent
-from zoo.details import mean_and_spread
+from zoo.figures import in_percent
+from zoo.figures import mean_and_spread
 from zoo.hub import repository_of
 from zoo.registry import BUNDLED
 from zoo.registry import read_index

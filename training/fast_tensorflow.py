@@ -11,10 +11,10 @@ import keras
 import tensorflow as tf
 
 from keras_mpelu import MPELU
+from keras_mpelu.deep_graphs import deep_graphs
 from keras_mpelu.kernels import tensorflow as kernel
 from training.normalized_mpelu_tensorflow import normalized_mpelu
 from training.optimizer import CoupledSGD
-from zoo.graphs import deep_graphs
 from zoo.graphs import names_of_outputs
 from zoo.graphs import tensors_in
 

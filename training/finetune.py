@@ -17,6 +17,7 @@ from training.own_data import loadable
 from training.own_data import read_labelled_csv
 from training.own_data import rows_of_a_step
 from training.recipes import own_name
+from zoo.csv_files import some
 from zoo.details import read_details
 from zoo.evaluation import evaluate
 from zoo.folders import find_folder
@@ -24,7 +25,6 @@ from zoo.graphs import functional_model
 from zoo.heads import head_layers
 from zoo.labelled_files import read_image_folders
 from zoo.prediction import feature_names
-from zoo.prediction import some
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
 from zoo.pretrained import load_folder

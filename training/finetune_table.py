@@ -18,13 +18,13 @@ from training.own_data import numbers_of
 from training.own_data import rows_of_a_step
 from training.recipes import own_name
 from zoo import tables
+from zoo.csv_files import is_meant_as_number
+from zoo.csv_files import read_csv
 from zoo.datasets import Dataset
 from zoo.evaluation import evaluate
 from zoo.evaluation import number_metrics
 from zoo.graphs import functional_model
 from zoo.inference import predict
-from zoo.prediction import is_meant_as_number
-from zoo.prediction import read_csv
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
 from zoo.registry import architectures

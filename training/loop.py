@@ -14,6 +14,7 @@ import typing
 import keras
 import numpy as np
 
+from keras_mpelu.deep_graphs import deep_graphs
 from training import checkpoints
 from training import unit_functions
 from training.interrupting import signals_stop
@@ -23,7 +24,6 @@ from training.optimizer import CoupledSGD
 from training.recipes import decisive
 from training.training_model import TrainingModel
 from zoo.datasets import sha256_of
-from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
 from zoo.registry import create_model
 

@@ -8,11 +8,12 @@ import pathlib
 import numpy as np
 
 from training.recipes import own_name
+from zoo.csv_files import finite_number
+from zoo.csv_files import finite_numbers
+from zoo.csv_files import read_csv
 from zoo.datasets import Dataset
 from zoo.datasets import sha256_of
 from zoo.labelled_files import read_image_folders
-from zoo.prediction import numbers
-from zoo.prediction import read_csv
 from zoo.registry import default_input_shape
 from zoo.tables import LARGEST
 from zoo.tables import is_missing
@@ -67,7 +68,7 @@ def read_labelled_csv(path, label):
     columns = [name for name in header if name != label]
     if not columns:
         raise ValueError(f"{path} has no column beside {label!r}; expected at least one number per row")
-    x = np.array([numbers(path, line, row, header, columns, LARGEST) for line, row in rows], "float32")
+    x = finite_numbers(path, header, rows, columns, LARGEST)
     labels, class_names = labels_of(path, label, [(line, row[header.index(label)].strip()) for line, row in rows])
     return x, labels, class_names, columns
 
@@ -96,7 +97,7 @@ def labels_of(path, label, texts):
 
 def numbers_of(path, label, texts):
     """A column of numbers to predict, given as `(line, text)`, as float64."""
-    values = np.array([numbers(path, line, [text], [label], [label])[0] for line, text in texts])
+    values = np.array([finite_number(path, line, label, text) for line, text in texts])
     if len(values) < 5:
         raise ValueError(f"{path} has {len(values)} rows; expected 5 or more, to learn the number {label!r} from")
     if values.min() == values.max():

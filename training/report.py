@@ -6,8 +6,8 @@ import pathlib
 import re
 from statistics import fmean
 
-from zoo.details import in_percent
-from zoo.details import mean_and_spread
+from zoo.figures import in_percent
+from zoo.figures import mean_and_spread
 from zoo.registry import list_models
 from zoo.registry import model_info
 from zoo.registry import train_command

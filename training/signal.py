@@ -19,7 +19,7 @@ from keras import ops
 from keras_mpelu import MPELU
 from keras_mpelu import MPELUNormal
 from keras_mpelu import lsuv
-from zoo.graphs import deep_graphs
+from keras_mpelu.deep_graphs import deep_graphs
 from zoo.image_model import CIFAR100_MEAN
 from zoo.image_model import CIFAR100_STD
 from zoo.registry import create_model

@@ -12,11 +12,11 @@ import time
 import keras
 import numpy as np
 
+from keras_mpelu.deep_graphs import deep_graphs
 from training import loop
 from training.optimizer import CoupledSGD
 from training.recipes import get_recipe
 from zoo.folders import sha256
-from zoo.graphs import deep_graphs
 from zoo.hub import SUMS
 from zoo.inference import predict
 from zoo.pretrained import load_folder

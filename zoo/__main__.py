@@ -89,6 +89,10 @@ def _fail(message):
 
 
 def _list(args):
+    if args.namespace and not args.remote:
+        raise ValueError("--namespace is of the Hub: give --remote too, or leave it out")
+    if args.remote and args.pretrained:
+        raise ValueError("--remote lists models with weights alone: leave --pretrained out")
     if args.remote:
         from zoo.hub import list_remote
 
@@ -152,7 +156,7 @@ def _readable(info):
         yield "data set", f"{info['dataset']}, {info['rows']:,} test rows"
         yield "top-1", f"{100 * info['top1']:.2f} % (seed {info['seeds'][0]})"
         if len(info["seeds"]) > 1:
-            from zoo.details import mean_and_spread
+            from zoo.figures import mean_and_spread
 
             mean, spread = mean_and_spread(info["top1_by_seed"])
             yield "mean top-1", f"{100 * mean:.2f} +- {100 * spread:.2f} % (seeds {', '.join(map(str, info['seeds']))})"
@@ -163,7 +167,7 @@ def _readable(info):
         yield "recipe", info.get("command", train_command(info["name"]))
         yield "size", f"{info['size_bytes'] / 1e6:.2f} MB"
         yield "licence", info["licence"]
-    from zoo.details import in_percent
+    from zoo.figures import in_percent
 
     paper = info.get("paper", {})
     if tag:
@@ -228,7 +232,7 @@ def _evaluated_on_a_dataset(args, progress):
     from zoo.datasets import load_dataset
     from zoo.evaluation import check_same_data
     from zoo.evaluation import evaluate
-    from zoo.prediction import load_with_details
+    from zoo.pretrained import load_with_details
 
     model, details = load_with_details(args.name)
     name = args.dataset or known_dataset(details)

@@ -1,7 +1,7 @@
 """Model cards: the head that the Hub reads, and the short card of anyone's saved model."""
 
 from zoo.datasets import CIFAR
-from zoo.details import mean_and_spread
+from zoo.figures import mean_and_spread
 from zoo.hub import SCHEME
 from zoo.hub import repository_of
 from zoo.registry import read_index

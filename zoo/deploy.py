@@ -22,7 +22,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpelu import MPELU
-from zoo.graphs import deep_graphs
+from keras_mpelu.deep_graphs import deep_graphs
 from zoo.graphs import functional_model
 from zoo.graphs import names_of_outputs
 from zoo.graphs import tensors_in
@@ -358,7 +358,8 @@ class _Plan:
     def new_copy(self, layer):
         if layer.name in self.gone | self.sums or isinstance(layer, keras.layers.Lambda):
             return layer  # not called, or not to be made anew from a configuration
-        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
+        in_training = layer.name in self.calls and self.calls[layer.name].training  # such as Monte Carlo dropout
+        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None) and not in_training:
             return deploy(layer)
         config = layer.get_config()
         if layer.name in self.pointwise:

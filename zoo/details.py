@@ -1,31 +1,15 @@
 """What recipe.json says of a model: names of classes and columns, and its data. Anyone may have written it."""
 
-import decimal
 import json
 import numbers
-import re
-import statistics
+
+from zoo.tables import KINDS
+from zoo.tables import Table
 
 LONGEST = 2**24  # bytes
 TEXTS = ("name", "base_model", "license", "task")
 OBJECTS = ("data", "results", "recipe", "versions", "table")
 TASKS = ("classification", "regression")
-
-
-def mean_and_spread(values):
-    """Mean and sample standard deviation (`None` for one value)."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
-def in_percent(figure):
-    """A paper's figure, a text of fractions of three or more digits, in percent; other numbers are not fractions.
-
-    >>> in_percent("0.7125 +- 0.0024 (best 0.715; alpha 0.25)")
-    '71.25 +- 0.24 % (best 71.5; alpha 0.25)'
-    """
-    percent = re.sub(r"\b[01]\.\d{3,}", lambda found: f"{decimal.Decimal(found[0]).scaleb(2):f}", figure)
-    value, bracket, remark = percent.partition(" (")
-    return f"{value} %{bracket}{remark}"
 
 
 def read_details(folder, model=None):
@@ -90,8 +74,6 @@ def check_details(details, where, model=None):
         fail("expected a list of different texts as feature_names")
     table = None
     if details.get("table") is not None:
-        from zoo.tables import Table  # behind zoo.prediction, which is written in terms of this module
-
         try:
             table = Table.from_json(details["table"])
         except (TypeError, KeyError, ValueError, AttributeError) as error:
@@ -115,8 +97,6 @@ def _are(values, kind):
 
 
 def _check_table(table, fail):
-    from zoo.tables import KINDS
-
     if not isinstance(table.target, str):
         fail("expected a text as target of table")
     for column in table.columns:

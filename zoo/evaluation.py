@@ -13,7 +13,7 @@ from zoo.heads import gives_probabilities
 from zoo.heads import with_logits
 from zoo.inference import predict
 from zoo.options import check_integer
-from zoo.pretrained import load_model
+from zoo.pretrained import load_with_details
 
 CALIBRATION_BINS = 15  # Guo et al., 2017
 
@@ -36,7 +36,8 @@ def evaluate(model, dataset, batch_size=256, progress=False):
         (expected calibration error in 15 bins of equal width), `rows`.
 
     Raises:
-        ValueError: the data do not fit the model.
+        ValueError: the data do not fit the model, or are split otherwise than
+            those that it was trained on.
 
     Example:
 
@@ -57,8 +58,11 @@ def evaluate(model, dataset, batch_size=256, progress=False):
         raise ValueError(
             f"dataset is a zoo.Dataset, its name, or a pair of arrays (x, y); received {type(dataset).__name__}"
         )
-    model = load_model(model, compile=False) if isinstance(model, str | os.PathLike) else model
+    details = {}
+    if isinstance(model, str | os.PathLike):
+        model, details = load_with_details(model)
     dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    check_same_data(details, dataset)
     check_fit(model, dataset)
     # By the logits: float32 softmax outputs run out of digits for the unlikely classes, where top-5 is decided.
     model = with_logits(model)

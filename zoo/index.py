@@ -63,9 +63,9 @@ def make_index(models_only=False):
     """
     found = read_index()["architectures"] if models_only else _architectures()
     index = {"architectures": _with_paper_figures(found), "models": {}}
-    elsewhere = (WAITING / name for name in published_weights() if not (BUNDLED / name).is_dir())  # on the Hub
-    for folder in sorted([*BUNDLED.glob("*.*"), *elsewhere], key=lambda path: natural_order(path.name)):
-        index["models"][folder.name] = model_entry(folder)
+    for name in sorted(published_weights(), key=natural_order):
+        bundled = BUNDLED / name
+        index["models"][name] = model_entry(bundled if bundled.is_dir() else WAITING / name)
     return index
 
 

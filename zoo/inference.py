@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from zoo.graphs import deep_graphs
+from keras_mpelu.deep_graphs import deep_graphs
 from zoo.graphs import without_collection
 
 VERY_DEEP = 1000  # layers of Keras; nopre-1001 has 2,676, ResNet-164 some 440

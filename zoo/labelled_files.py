@@ -7,6 +7,10 @@ import sys
 import numpy as np
 
 from zoo import tables
+from zoo.csv_files import finite_number
+from zoo.csv_files import read_columns
+from zoo.csv_files import read_csv
+from zoo.csv_files import some
 from zoo.datasets import Dataset
 from zoo.evaluation import evaluate
 from zoo.evaluation import log_probabilities
@@ -17,13 +21,9 @@ from zoo.prediction import check_predictable
 from zoo.prediction import class_names
 from zoo.prediction import feature_names
 from zoo.prediction import kind_of_outputs
-from zoo.prediction import load_with_details
-from zoo.prediction import numbers
 from zoo.prediction import of_two_classes
-from zoo.prediction import read_columns
-from zoo.prediction import read_csv
 from zoo.prediction import read_image
-from zoo.prediction import some
+from zoo.pretrained import load_with_details
 from zoo.registry import check_names
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
@@ -96,7 +96,7 @@ def _read_labelled_rows(path, label, kind, model, details, classes):
     without = [(line, [*row[:place], *row[place + 1 :]]) for line, row in rows]
     x = tables.encode(table, path, others, without) if table else read_columns(path, others, without, inputs)
     if kind == "number":
-        return x, np.array([numbers(path, line, row, header, [label])[0] for line, row in rows])
+        return x, np.array([finite_number(path, line, label, row[place]) for line, row in rows])
     number = {name: place for place, name in enumerate(classes)}
     texts = [row[place].strip() for _, row in rows]
     for (line, _), text in zip(rows, texts, strict=True):

@@ -1,13 +1,12 @@
 """Predictions for files: images of any size, and the rows of a CSV."""
 
-import csv
-import itertools
 import pathlib
-import re
 
 import keras
 import numpy as np
 
+from zoo import tables
+from zoo.csv_files import read_table
 from zoo.details import read_details
 from zoo.evaluation import log_probabilities
 from zoo.folders import find_folder
@@ -18,16 +17,7 @@ from zoo.heads import last_operation
 from zoo.heads import sum_to_one
 from zoo.inference import run
 from zoo.options import check_integer
-from zoo.pretrained import load_folder
-
-MOST = float(np.finfo("float32").max)  # the models' numbers
-
-
-def load_with_details(name):
-    """A model, not compiled, and what recipe.json says of it (`zoo.details`), from one and the same folder."""
-    folder, pin = find_folder(name)
-    model = load_folder(folder, pin, compile=False)
-    return model, read_details(folder, model)
+from zoo.pretrained import load_with_details
 
 
 def predict_files(name, files):
@@ -175,8 +165,6 @@ def check_predictable(model, details):
 def read_rows(path, model, details):
     """The rows of a CSV as the model takes them: encoded as its own table was, else numbers."""
     if "table" in details:
-        from zoo import tables  # that module is written in terms of this one
-
         return tables.read_rows(tables.Table.from_json(details["table"]), path)
     return read_table(path, feature_names(model, details))
 
@@ -232,92 +220,3 @@ def eight_bits(image, mode, file_format):
     if image.mode != "I" or file_format in ("PNG", "PPM") or highest > 255:
         grey = grey // 257
     return Image.fromarray(grey.astype("uint8")).convert(mode)
-
-
-def read_table(path, columns):
-    """The named columns of a CSV with a header, as float32 rows.
-
-    Raises:
-        ValueError: a column is missing or one too many, a value is no finite
-            number, or there are no rows.
-    """
-    return read_columns(path, *read_csv(path), columns)
-
-
-def read_columns(path, header, rows, columns):
-    """The same of a CSV that has been read."""
-    missing = [name for name in columns if name not in header]
-    extra = [name for name in header if name not in columns]
-    if missing or extra:
-        what = f"lacks the columns {some(missing)}" if missing else f"has the further columns {some(extra)}"
-        raise ValueError(f"{path} {what}; the model takes exactly these {len(columns)}: {some(columns)}")
-    return np.array([numbers(path, line, row, header, columns) for line, row in rows], "float32")
-
-
-def read_csv(path):
-    """Header and numbered rows of a CSV file, checked for shape.
-
-    Semicolons or tabs may separate the columns, where no comma does in the
-    first line.
-    Numbers have a point in such files too: in `3,14` and `1,234` the comma may
-    be a decimal one or one of thousands, so neither is read as a number.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            unquoted = re.sub('"[^"]*"?', "", first.rstrip())
-            separator = "," if "," in unquoted else max(",\t;", key=unquoted.count)
-            # The file may be a pipe, which is read but once.
-            reader = csv.reader(itertools.chain([first], file), delimiter=separator)
-            header = [name.strip() for name in next(reader, [])]
-            rows = [(reader.line_num, row) for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV text file in UTF-8: {error}") from error
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise ValueError(f"{path} has the column {twice!r} twice; rename or remove one")
-    if not header or not rows:
-        raise ValueError(f"{path} has no rows; expected a header line and at least one row")
-    for line, row in rows:
-        if len(row) != len(header):
-            raise ValueError(f"{path} line {line} has {len(row)} values; the header has {len(header)}")
-    return header, rows
-
-
-def numbers(path, line, row, header, columns, largest=MOST):
-    """The values of some columns of a row, as finite floats of at most a size."""
-    values = []
-    for name in columns:
-        text = row[header.index(name)]
-        value = float(text) if is_number(text) else float("nan")
-        if largest < abs(value) <= MOST:
-            raise ValueError(
-                f"{path} line {line}, column {name!r}: {text!r} is too large, expected at most {largest:g} in size; "
-                "give the column in a larger unit, or drop the row"
-            )
-        if not abs(value) <= MOST:  # NaN and infinities too
-            comma = "," in text and is_meant_as_number(text)
-            mend = "write it without a comma, such as 1234.5" if comma else "fill or drop the row"
-            raise ValueError(f"{path} line {line}, column {name!r}: {text!r} is no finite number; {mend}")
-        values.append(value)
-    return values
-
-
-def is_number(text):
-    """Whether Python reads a number in it, though perhaps one that is not finite."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text  # Python reads 1_0 as 10
-
-
-def is_meant_as_number(text):
-    """Whether it is a number but perhaps for commas, as in 1,234 or 3,14: decimal or of thousands, none can tell."""
-    return is_number(text.replace(",", ""))
-
-
-def some(names):
-    """The first names of a list, for a message."""
-    shown = ", ".join(repr(name) for name in names[:5])
-    return f"{shown}, ... ({len(names)} in all)" if len(names) > 5 else shown

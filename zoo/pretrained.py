@@ -10,6 +10,7 @@ import keras
 
 from zoo.adaptation import Unadaptable
 from zoo.deploy import deploy as deployed
+from zoo.details import read_details
 from zoo.folders import check_folder
 from zoo.folders import find_folder
 from zoo.heads import OWN
@@ -151,6 +152,13 @@ def load_folder(
         except ValueError as error:  # anyone's model may be something else, and is as usable without
             print(f"not compiled: {error}", file=sys.stderr)
     return model
+
+
+def load_with_details(name):
+    """A model, not compiled, and what recipe.json says of it (`zoo.details`), from one and the same folder."""
+    folder, pin = find_folder(name)
+    model = load_folder(folder, pin, compile=False)
+    return model, read_details(folder, model)
 
 
 def compile_for_finetuning(model, learning_rate=FINETUNING_RATE):

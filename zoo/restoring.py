@@ -16,8 +16,8 @@ import h5py
 import keras
 
 import keras_mpelu  # noqa: F401  its layers, which the folders name, are registered
+from keras_mpelu.deep_graphs import deep_graphs
 from zoo.adaptation import adapted
-from zoo.graphs import deep_graphs
 from zoo.graphs import without_collection
 from zoo.safety import check_contents
 from zoo.safety import model_without_values

@@ -16,7 +16,7 @@ import threading
 import h5py
 import keras
 
-from zoo.graphs import deep_graphs
+from keras_mpelu.deep_graphs import deep_graphs
 
 SMALL = 2**20  # sizes up to this are harmless whatever the file holds
 SMALL_METRIC = 2**12  # likewise in a metric, some of which keep a square of their classes
@@ -201,18 +201,23 @@ def _check_array(entry, path):
         raise Refused(f"{path} has an array of the type {str(asked)[:40]!r}, expected one of numbers") from None
 
 
+_one_at_a_time = threading.Lock()
+
+
 def model_without_values(config, custom=None):
     """The model that a config describes, not compiled, from shapes alone: its variables have no values.
 
     In a thread of its own: Keras lists the variables that it has not given
     values yet by thread, and would give them when a later scope ends.
     """
-    before = threading.stack_size(STACK)
-    try:
-        with concurrent.futures.ThreadPoolExecutor(1) as thread:
-            return thread.submit(_in_this_thread, uncompiled(config), custom).result()
-    finally:
-        threading.stack_size(before)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with _one_at_a_time:  # the size of a stack is set for all threads that begin
+            before = threading.stack_size(STACK)
+            try:
+                model = pool.submit(_in_this_thread, uncompiled(config), custom)
+            finally:
+                threading.stack_size(before)
+        return model.result()
 
 
 def _in_this_thread(config, custom):

@@ -11,12 +11,12 @@ import keras
 import numpy as np
 
 from keras_mpelu import OneHotColumns
+from keras_mpelu.deep_graphs import deep_graphs
 from zoo.card import example_shape
 from zoo.card import short_card
 from zoo.details import check_details
 from zoo.folders import put_in_place
 from zoo.folders import write_sums
-from zoo.graphs import deep_graphs
 from zoo.graphs import functional_model
 from zoo.inference import run
 from zoo.inference import words_of_keras
@@ -40,14 +40,14 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
             `results` go to the card.
         card: Text of `README.md`; a short one is made if `None`.
         files: `{name: bytes}` of further files.
-        overwrite: Whether an existing folder is replaced.
+        overwrite: Whether a model in that folder is replaced.
 
     Returns:
         The path of the folder.
 
     Raises:
         FileExistsError: the folder exists and `overwrite` is `False`, or it is
-            a file.
+            a file or holds something else than a model.
         ValueError: the model is of another kind or does not run, could not be
             loaded again, or the details do not fit it.
 
@@ -63,6 +63,8 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         raise FileExistsError(f"{folder} exists; give another folder, or delete it")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, which is never replaced by a folder; give another folder")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise FileExistsError(f"{folder} holds something else than a model, which is never replaced; give another")
     model = _plain(model)
     check_details(details, "details", model)
     inputs = golden_inputs(model)

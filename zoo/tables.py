@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.prediction import is_meant_as_number
-from zoo.prediction import is_number
-from zoo.prediction import numbers
-from zoo.prediction import read_csv
-from zoo.prediction import some
+from zoo.csv_files import finite_number
+from zoo.csv_files import is_meant_as_number
+from zoo.csv_files import is_number
+from zoo.csv_files import read_csv
+from zoo.csv_files import some
 
 # Cells that say nothing, whatever their case. A folder made before one of them was added still means the same: a
 # category's text is looked up in its vocabulary, where it then is, and a column of numbers had refused it.
@@ -138,12 +138,12 @@ def _learn_column(path, name, cells, categorical):
         return Column(name, "ignored", reason="empty")
     if not categorical and all(is_number(text) for _, text in said):
         present = said
-        values = [numbers(path, line, [text], [name], [name])[0] for line, text in present]  # refuses infinities
+        values = [finite_number(path, line, name, text) for line, text in present]  # refuses infinities
         flagged = len(present) < len(cells)
         if min(values) == max(values) and not flagged:
             return Column(name, "ignored", reason="constant")
         line, text = present[np.argmax(np.abs(values))]
-        numbers(path, line, [text], [name], [name], LARGEST)
+        finite_number(path, line, name, text, LARGEST)
         return Column(name, "number", fill=float(np.median(values)), flagged=flagged)
     texts = {text.strip() for _, text in present}
     if len(texts) > MOST_CATEGORIES:
@@ -195,7 +195,7 @@ def encode(table, path, header, rows, quiet=False):
         empty = [is_missing(text, MISSING_NUMBERS) for _, text in cells]
         features.append(
             [
-                column.fill if lacks else numbers(path, line, [text], [column.name], [column.name])[0]
+                column.fill if lacks else finite_number(path, line, column.name, text)
                 for (line, text), lacks in zip(cells, empty, strict=True)
             ]
         )

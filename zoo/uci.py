@@ -333,7 +333,7 @@ def _unpack(file, folder, task):
 
 def _extract(archive, member, target):
     target.parent.mkdir(exist_ok=True)
-    partial = target.with_name(f".{target.name}.part")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")  # of this process: another may do the same
     with archive.open(member) as source, open(partial, "wb") as copy:
         shutil.copyfileobj(source, copy)
     os.replace(partial, target)
