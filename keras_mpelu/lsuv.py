@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-LINEAR = (
+WITH_KERNEL = (
     keras.layers.Dense,
     keras.layers.EinsumDense,
     keras.layers.Conv1D,
@@ -94,7 +94,7 @@ def _with_kernels(model):
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _with_kernels(layer)
-        elif isinstance(layer, LINEAR):
+        elif isinstance(layer, WITH_KERNEL):
             yield layer
         elif not isinstance(layer, keras.layers.PReLU):
             if matrices := [weight.path for weight in layer.trainable_weights if len(weight.shape) > 1]:

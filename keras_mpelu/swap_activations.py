@@ -10,22 +10,10 @@ import numpy as np
 
 from keras_mpelu.deep_graphs import deep_graphs
 from keras_mpelu.layers import MPELU
+from keras_mpelu.lsuv import WITH_KERNEL
 
 # Layers that apply their `activation` argument last, so that it can be a layer of its own.
-ENDS_WITH_ACTIVATION = (
-    keras.layers.Dense,
-    keras.layers.EinsumDense,
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-)
+ENDS_WITH_ACTIVATION = (*WITH_KERNEL, keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 
 
 class Start(NamedTuple):
@@ -331,7 +319,7 @@ def _not_copied(layer, error):
 def _kind(activation):
     """Class or function name in lower case without underscores, and options, of what Keras calls an activation."""
     for name in ("relu", "relu6", "elu", "leaky_relu"):
-        if activation in (getattr(keras.activations, name, None), getattr(keras.ops, name)):
+        if activation in (getattr(keras.activations, name), getattr(keras.ops, name)):
             return name.replace("_", ""), {"max_value": 6.0} if name == "relu6" else {}
     if not type(activation).__module__.startswith("keras."):
         return None, {}

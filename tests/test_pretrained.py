@@ -80,7 +80,7 @@ def test_the_card_gives_what_evaluate_measures(name, request):
     results = details["results"]
     if keras.backend.backend() != "tensorflow" and name not in SAMPLE:
         pytest.skip("the golden outputs stand for the other backends")
-    given = [] if results["dataset"] in datasets.BUNDLED else [request.getfixturevalue("data_dir")]
+    given = [] if results["dataset"] in datasets.SCIKIT_LEARN else [request.getfixturevalue("data_dir")]
     dataset = zoo.load_dataset(results["dataset"], *given)
     assert dataset.sha256 == details["data"]["sha256"]
     if given and keras.backend.backend() != "tensorflow":

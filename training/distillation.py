@@ -19,9 +19,9 @@ from zoo.folders import find_folder
 from zoo.hub import SUMS
 from zoo.hub import read_sums
 from zoo.inference import predict
+from zoo.messages import unknown_name
 from zoo.pretrained import load_model
 from zoo.registry import read_index
-from zoo.registry import unknown_name
 
 
 class Taught(NamedTuple):

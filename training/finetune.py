@@ -17,19 +17,19 @@ from training.own_data import loadable
 from training.own_data import read_labelled_csv
 from training.own_data import rows_of_a_step
 from training.recipes import own_name
-from zoo.csv_files import some
 from zoo.details import read_details
 from zoo.evaluation import evaluate
 from zoo.folders import find_folder
 from zoo.graphs import functional_model
 from zoo.heads import head_layers
 from zoo.labelled_files import read_image_folders
+from zoo.messages import some
+from zoo.messages import unknown_name
 from zoo.prediction import feature_names
 from zoo.pretrained import FINETUNING_RATE
 from zoo.pretrained import compile_for_finetuning
 from zoo.pretrained import load_folder
 from zoo.registry import list_models
-from zoo.registry import unknown_name
 from zoo.saving import save_model
 
 EPOCHS = 30

@@ -26,16 +26,16 @@ from zoo.evaluation import evaluate
 from zoo.folders import check_folder
 from zoo.folders import sha256
 from zoo.hub import SUMS
-from zoo.hub import Sum
 from zoo.hub import agrees
 from zoo.hub import client_errors
 from zoo.hub import endpoint
 from zoo.hub import explain
-from zoo.hub import first_line
 from zoo.hub import read_sums
 from zoo.hub import repository_of
+from zoo.hub import sums_of
 from zoo.hub import tag_of
 from zoo.inference import predict
+from zoo.messages import first_line
 from zoo.pretrained import load_folder
 from zoo.registry import BUNDLED
 
@@ -268,7 +268,7 @@ def _upload(folder, repository, private, tag, name):
     api.create_repo(repository, private=private, exist_ok=True)
     before = api.model_info(repository, files_metadata=True)
     wanted = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    there = _sums(before)
+    there = sums_of(before)
     operations = [
         CommitOperationAdd(path_in_repo=file, path_or_fileobj=path)
         for file, path in wanted.items()
@@ -289,15 +289,8 @@ def _upload(folder, repository, private, tag, name):
     return commit, bool(operations) or tag not in tagged
 
 
-def _sums(information):
-    return {
-        file.rfilename: Sum("sha256", file.lfs.sha256) if file.lfs else Sum("git-sha1", file.blob_id)
-        for file in information.siblings
-    }
-
-
 def _check_arrived(api, repository, commit, wanted):
-    there = _sums(api.model_info(repository, revision=commit, files_metadata=True))
+    there = sums_of(api.model_info(repository, revision=commit, files_metadata=True))
     for file, path in wanted.items():
         if file not in there or not agrees(path, there[file]):
             raise OSError(f"{file} at commit {commit} of {repository} is not the one that was sent")

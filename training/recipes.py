@@ -6,10 +6,10 @@ import json
 import pathlib
 import re
 
-from zoo.datasets import BUNDLED
+from zoo.datasets import SCIKIT_LEARN
+from zoo.messages import unknown_name
 from zoo.registry import list_models
 from zoo.registry import model_info
-from zoo.registry import unknown_name
 from zoo.uci import tasks
 
 # MPELU's own weights; anchored at our layer names because batch norm has a `beta` too.
@@ -586,7 +586,7 @@ def _recipes():
                     recipe = dataclasses.replace(recipe, overrides={**CIFAR10_STATISTICS, **recipe.overrides})
                 table[recipe.name] = recipe
             continue
-        for name in (f"{arch}.{dataset}" for dataset in BUNDLED):
+        for name in (f"{arch}.{dataset}" for dataset in SCIKIT_LEARN):
             table[name] = _tabular_untuned(name)
         for name in (f"{arch}.uci-{task}" for task in tasks()):
             table[name] = _uci(name)

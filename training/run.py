@@ -37,7 +37,7 @@ from training.own_data import loadable
 from training.own_data import own_dataset
 from training.recipes import same_choice
 from training.recipes import stored_seeds
-from zoo.datasets import BUNDLED as BUNDLED_DATASETS
+from zoo.datasets import SCIKIT_LEARN
 from zoo.datasets import list_datasets
 from zoo.datasets import load_dataset
 from zoo.evaluation import log_probabilities
@@ -466,7 +466,7 @@ def by_superclass(dataset, logits):
 
 
 def _cross_validation(recipe, dataset):
-    if dataset.name not in BUNDLED_DATASETS or recipe.teachers:  # teachers have seen rows of every fold
+    if dataset.name not in SCIKIT_LEARN or recipe.teachers:  # teachers have seen rows of every fold
         return {}
     from training.tabular import cross_validate
 

@@ -30,7 +30,7 @@ from training.stacked import Program
 from training.stacked import Stack
 from zoo import uci
 from zoo.datasets import load_dataset
-from zoo.registry import check_names
+from zoo.messages import check_names
 
 # Columns and classes of the three shapes that the tasks are filled up to: few, so that few networks are compiled.
 SHAPES = ((64, 16), (64, 104), (272, 16))

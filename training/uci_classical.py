@@ -14,7 +14,7 @@ import warnings
 from training.loop import Interrupted
 from zoo import uci
 from zoo.datasets import load_dataset
-from zoo.registry import check_names
+from zoo.messages import check_names
 
 FIELDS = ("method", "task", "seed", "trained_on", "test_rows", "test_right", "test_accuracy", "seconds", "scikit-learn")
 TRAINED_ON = "training and validation rows"

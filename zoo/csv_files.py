@@ -6,6 +6,8 @@ import re
 
 import numpy as np
 
+from zoo.messages import some
+
 MOST = float(np.finfo("float32").max)  # the models' numbers
 
 
@@ -95,9 +97,3 @@ def is_number(text):
 def is_meant_as_number(text):
     """Whether it is a number but perhaps for commas, as in 1,234 or 3,14: decimal or of thousands, none can tell."""
     return is_number(text.replace(",", ""))
-
-
-def some(names):
-    """The first names of a list, for a message."""
-    shown = ", ".join(repr(name) for name in names[:5])
-    return f"{shown}, ... ({len(names)} in all)" if len(names) > 5 else shown

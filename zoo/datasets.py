@@ -23,8 +23,8 @@ import zlib
 import numpy as np
 
 from zoo.hub import download
-from zoo.hub import first_line
-from zoo.registry import unknown_name
+from zoo.messages import first_line
+from zoo.messages import unknown_name
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -114,7 +114,7 @@ CIFAR = {
 TFDS_VERSION = "3.0.2"
 TFDS_SERVER = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
-BUNDLED = ("digits", "wine", "breast_cancer")
+SCIKIT_LEARN = ("digits", "wine", "breast_cancer")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -195,7 +195,7 @@ def load_dataset(name, data_dir=None, download=True):
     folder = pathlib.Path(folder).expanduser() if folder else None
     if name in CIFAR:
         return load_cifar(name, folder, download)
-    if name in BUNDLED:
+    if name in SCIKIT_LEARN:
         return load_bundled(name)
     from zoo.uci import load_uci  # that module is written in terms of this one
 
@@ -212,7 +212,7 @@ def list_datasets():
     """
     from zoo.uci import tasks
 
-    return [*CIFAR, *BUNDLED, *(f"uci/{task}" for task in tasks())]
+    return [*CIFAR, *SCIKIT_LEARN, *(f"uci/{task}" for task in tasks())]
 
 
 def make_dataset(name, x_train, y_train, x_test, y_test, class_names, feature_names=()):

@@ -8,7 +8,7 @@ import time
 import keras
 import numpy as np
 
-from zoo.datasets import BUNDLED
+from zoo.datasets import SCIKIT_LEARN
 from zoo.datasets import load_dataset
 from zoo.evaluation import evaluate
 from zoo.inference import predict
@@ -47,7 +47,7 @@ def demo(picture="zoo_demo.png"):
 
     for name in list_models("snn_*", pretrained=True):
         data = model_info(name)["dataset"]
-        if data in BUNDLED:  # scikit-learn has the rows; those of UCI tasks would be fetched
+        if data in SCIKIT_LEARN:  # scikit-learn has the rows; those of UCI tasks would be fetched
             rows.append(("evaluate", name, f"{data}, held-out rows", evaluate(name, data)["top1"]))
 
     arms, model, digits = _finetune_on_digits(rows)
@@ -95,7 +95,7 @@ def _finetune_on_digits(rows):
         rows.append(
             (
                 "fine-tune" if arm == "fine-tuned" else "train anew",
-                f"{model.name}",
+                model.name,
                 f"digits as images, {len(x)} to train",
                 accuracy,
             )

@@ -27,7 +27,7 @@ from zoo.graphs import functional_model
 from zoo.graphs import names_of_outputs
 from zoo.graphs import tensors_in
 
-LINEAR = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+TAKES_IN_NORMS = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 # Only active in training; all return their inputs otherwise.
 DEAD = (
     keras.layers.ActivityRegularization,
@@ -191,7 +191,7 @@ def deploy(model):
         )
     name = f"{model.name}_inference_only"
     if isinstance(model, keras.Sequential):
-        model = functional_model(_one_or_all(model.inputs), _one_or_all(model.outputs), model.name)
+        model = functional_model(model.inputs, model.outputs, model.name)
     with deep_graphs():
         plan = _Plan(model)
         plan.make()
@@ -212,10 +212,6 @@ def deploy(model):
         # `predict`: on a CPU TensorFlow's own convolutions, which take in bias and ReLU, are faster than XLA's.
         copy.jit_compile = bool(tf.config.list_logical_devices("GPU"))
     return copy
-
-
-def _one_or_all(tensors):
-    return tensors[0] if len(tensors) == 1 else tensors
 
 
 @dataclasses.dataclass
@@ -338,7 +334,7 @@ class _Plan:
     def is_linear(self, name):
         """Whether it is a layer that can take in a norm of its last axis."""
         layer = self.calls[name].layer if name in self.calls else None
-        if type(layer) not in LINEAR or getattr(layer, "data_format", "channels_last") != "channels_last":
+        if type(layer) not in TAKES_IN_NORMS or getattr(layer, "data_format", "channels_last") != "channels_last":
             return False
         return not layer.lora_enabled and not getattr(layer, "quantization_mode", None)
 

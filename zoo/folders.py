@@ -21,12 +21,12 @@ from zoo.hub import parse_address
 from zoo.hub import read_sums
 from zoo.hub import repository_of
 from zoo.hub import tag_of
+from zoo.messages import quoted
+from zoo.messages import unknown_name
 from zoo.registry import BUNDLED
 from zoo.registry import list_models
 from zoo.registry import published_weights
-from zoo.registry import quoted
 from zoo.registry import read_index
-from zoo.registry import unknown_name
 
 
 def find_folder(name, revision=None):

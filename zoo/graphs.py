@@ -36,7 +36,14 @@ def without_collection():
 
 
 def functional_model(inputs, outputs, name):
-    """`keras.Model`, however deep the graph."""
+    """`keras.Model`, however deep the graph.
+
+    A list of one input or output stands for that one: a model made of such a list warns when it is called with an
+    array.
+    """
+    inputs, outputs = (
+        part[0] if isinstance(part, list | tuple) and len(part) == 1 else part for part in (inputs, outputs)
+    )
     with deep_graphs():
         return keras.Model(inputs, outputs, name=name)
 

@@ -13,7 +13,7 @@ from zoo.graphs import functional_model
 from zoo.options import check_integer
 
 OWN = "the model's own"  # default of classifier_activation
-LINEAR = (  # layers behind which logits still are logits
+KEEPS_LOGITS = (  # layers behind which logits still are logits
     keras.layers.Dropout,
     keras.layers.Flatten,
     keras.layers.GlobalAveragePooling1D,
@@ -56,7 +56,7 @@ def ends_in_softmax(model):
 
 def ends_in_logits(model):
     """Whether the outputs are known to be what a softmax takes: linear ones of a kernel, or called linear."""
-    last = last_operation(model, through=LINEAR)
+    last = last_operation(model, through=KEEPS_LOGITS)
     return activation_of(last) == "linear" and (hasattr(last, "kernel") or isinstance(last, keras.layers.Activation))
 
 
@@ -92,11 +92,6 @@ def with_logits(model):
     return model
 
 
-def _inputs(model):
-    """One tensor where there is one: a model made of a list of one warns when it is called with an array."""
-    return model.inputs[0] if len(model.inputs) == 1 else model.inputs
-
-
 def _head_start(model):
     """Index of the first layer of the classifier, or `None`: a Dense at the end, else the layer of that name."""
     if isinstance(model.layers[-1], keras.layers.Dense):
@@ -125,7 +120,7 @@ def without_head(model):
     outputs = head_layers(model)[0].input
     if len(outputs.shape) == 4:  # a network that classifies a map before it pools it
         outputs = keras.layers.GlobalAveragePooling2D("channels_last", name="features")(outputs)
-    return functional_model(_inputs(model), outputs, f"{model.name}_features")
+    return functional_model(model.inputs, outputs, f"{model.name}_features")
 
 
 def with_head(model, num_classes, classifier_activation):
@@ -178,4 +173,4 @@ def with_head(model, num_classes, classifier_activation):
         names = ", ".join(f"{w.path} {tuple(w.shape)}" for w in new)
         kept = len(model.weights) - len(new)
         print(f"{model.name}: new head for {num_classes} classes; new weights: {names}; {kept} kept", file=sys.stderr)
-    return functional_model(_inputs(model), outputs, model.name)
+    return functional_model(model.inputs, outputs, model.name)

@@ -20,7 +20,8 @@ import threading
 import time
 from typing import NamedTuple
 
-from zoo.registry import quoted
+from zoo.messages import first_line
+from zoo.messages import quoted
 
 SCHEME = "hf://"
 NEEDED = ("config.json", "metadata.json", "model.weights.h5")
@@ -195,13 +196,20 @@ def _reported_sums(repository, folder):
         raise OSError(
             f"cannot learn the sums of {repository} from the Hub at {endpoint()}: {explain(error)}"
         ) from error
-    sums = {}
-    for file in information.siblings or ():
-        check_relative(file.rfilename, repository)
-        sums[file.rfilename] = Sum("sha256", file.lfs.sha256) if file.lfs else Sum("git-sha1", file.blob_id)
+    sums = sums_of(information)
+    for file in sums:
+        check_relative(file, repository)
     with contextlib.suppress(OSError):  # a cache that is full or not ours to write still serves
         _write_whole(kept, json.dumps(sums, indent=1))
     return sums
+
+
+def sums_of(information):
+    """`{file: Sum}` of what the Hub answers about a repository with `files_metadata`."""
+    return {
+        file.rfilename: Sum("sha256", file.lfs.sha256) if file.lfs else Sum("git-sha1", file.blob_id)
+        for file in information.siblings or ()
+    }
 
 
 def _sums_by_cache(folder):
@@ -366,28 +374,28 @@ def _in_time(action, seconds):
     return result
 
 
+def _causes(error):
+    """The exception, its cause, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
 def _response(error):
     """The HTTP response behind an exception, if there is one."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if response is not None:
-            return response
-        error = error.__cause__
-    return None
+    responses = (getattr(one, "response", None) for one in _causes(error))
+    return next((response for response in responses if response is not None), None)
 
 
 def explain(error, cached=False):
     """Why a request failed and how to mend it, in one line; `cached` where a copy in the cache would have served."""
     from huggingface_hub import errors
 
-    chain = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
-
     def caused_by(*kinds):
-        return any(isinstance(one, kinds) for one in chain)
+        return any(isinstance(one, kinds) for one in _causes(error))
 
-    status = getattr(_response(error), "status_code", None)
+    response = _response(error)
+    status = getattr(response, "status_code", None)
     login = "log in with `hf auth login`, or set HF_TOKEN to a token that may do this"
     if caused_by(errors.OfflineModeIsEnabled):
         if cached:
@@ -404,15 +412,8 @@ def explain(error, cached=False):
     if caused_by(errors.EntryNotFoundError) and status == 404:
         return "answer 404 (no such file in it)"
     if status == 429:
-        wait = _response(error).headers.get("Retry-After")
+        wait = response.headers.get("Retry-After")
         return f"answer 429 (too many requests); try again in {wait or 'some'} seconds"
     if status is not None:
         return f"answer {status}: {first_line(error)}"
     return f"{first_line(error)}; check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
-
-
-def first_line(error):
-    """What an exception says, in one line that fits into a message."""
-    lines = str(error.__cause__ or error).split("\n")
-    line = next((line.strip() for line in lines if line.strip()), type(error).__name__)
-    return line if len(line) <= 300 else f"{line[:300]} ..."

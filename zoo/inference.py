@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_mpelu.deep_graphs import deep_graphs
 from zoo.graphs import without_collection
+from zoo.messages import words_of_keras
 
 VERY_DEEP = 1000  # layers of Keras; nopre-1001 has 2,676, ResNet-164 some 440
 
@@ -58,9 +59,3 @@ def run(model, inputs):
         raise ValueError(
             f"{model.name} does not run on inputs of shape {inputs.shape[1:]}: {words_of_keras(error)}"
         ) from error
-
-
-def words_of_keras(error):
-    """Why Keras failed, in one line: the innermost cause, which it puts last, behind the whole config."""
-    words = " ".join(str(error).rpartition("Exception encountered: ")[2].split()) or type(error).__name__
-    return words if len(words) <= 300 else f"{words[:300]} ..."

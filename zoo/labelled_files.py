@@ -10,13 +10,14 @@ from zoo import tables
 from zoo.csv_files import finite_number
 from zoo.csv_files import read_columns
 from zoo.csv_files import read_csv
-from zoo.csv_files import some
 from zoo.datasets import Dataset
 from zoo.evaluation import evaluate
 from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
 from zoo.evaluation import number_metrics
 from zoo.inference import predict
+from zoo.messages import check_names
+from zoo.messages import some
 from zoo.prediction import check_predictable
 from zoo.prediction import class_names
 from zoo.prediction import feature_names
@@ -24,7 +25,6 @@ from zoo.prediction import kind_of_outputs
 from zoo.prediction import of_two_classes
 from zoo.prediction import read_image
 from zoo.pretrained import load_with_details
-from zoo.registry import check_names
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 

@@ -22,7 +22,7 @@ from zoo.heads import last_operation
 from zoo.heads import predicts_number
 from zoo.heads import with_head
 from zoo.heads import without_head
-from zoo.inference import words_of_keras
+from zoo.messages import words_of_keras
 from zoo.restoring import read_model
 from zoo.safety import Refused
 

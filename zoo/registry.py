@@ -1,6 +1,5 @@
 """Names to architectures: the registry, and the index that answers without a backend."""
 
-import difflib
 import fnmatch
 import functools
 import importlib
@@ -8,6 +7,7 @@ import inspect
 import json
 import pathlib
 
+from zoo.messages import unknown_name
 from zoo.options import check_integer
 
 # One module per family. A new family is its file and its name here.
@@ -49,7 +49,6 @@ def architectures():
 
 def published_weights():
     """`{model name: sha256 of its SHA256SUMS}` from the tables of all families."""
-    architectures()
     return {name: pin for family in FAMILIES for name, pin in importlib.import_module(f"zoo.{family}").WEIGHTS.items()}
 
 
@@ -174,26 +173,3 @@ def train_command(name):
     if of_uci:  # networks are stacked on JAX only
         return f"KERAS_BACKEND=jax python -m training benchmark uci-export --tasks {task}"
     return f"python -m training train {name}"
-
-
-def quoted(name, longest=100):
-    """A name for a message, cut in the middle where it is no name."""
-    text = repr(name)
-    return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-longest // 2 :]}"
-
-
-def check_names(names, known, kind):
-    """Raises the ValueError of the first name that is not in the list."""
-    for name in names:
-        if name not in known:
-            raise unknown_name(name, known, kind)
-
-
-def unknown_name(name, known, kind):
-    """The ValueError for a name that is not in the list, with close ones."""
-    known = list(known)
-    close = difflib.get_close_matches(str(name), known, n=5, cutoff=0.5)
-    if close:
-        return ValueError(f"unknown {kind} {quoted(name)}; close: {', '.join(close)}")
-    more = f", ... ({len(known)} in all)" if len(known) > 8 else ""
-    return ValueError(f"unknown {kind} {quoted(name)}; there are: {', '.join(known[:8])}{more}")

@@ -19,7 +19,7 @@ from zoo.folders import put_in_place
 from zoo.folders import write_sums
 from zoo.graphs import functional_model
 from zoo.inference import run
-from zoo.inference import words_of_keras
+from zoo.messages import words_of_keras
 from zoo.safety import check_contents
 from zoo.storage import store_compactly
 
@@ -155,7 +155,7 @@ def _plain(model):
             f"{model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, expected one of each; "
             "Keras's model.save(folder, zipped=False) makes a folder that zoo.load_model loads, without card and sums"
         )
-    return functional_model(model.inputs[0], model.outputs[0], model.name)
+    return functional_model(model.inputs, model.outputs, model.name)
 
 
 def golden_inputs(model):

@@ -45,7 +45,7 @@ from keras import layers
 
 from keras_mpelu import OneHotColumns
 from keras_mpelu import WeightNormalization
-from zoo.graphs import functional_model
+from zoo.image_model import classifier_model
 from zoo.options import check_integer
 from zoo.options import check_rate
 from zoo.registry import register_models
@@ -252,11 +252,8 @@ def table_input(depth, width, dropout, num_features, num_classes, mean, variance
 
 def table_model(inputs, x, num_classes, classifier_activation, kernel_initializer, name):
     """Closes a network: the features and the classifier."""
-    x = layers.Identity(name="features")(x)
-    x = layers.Dense(
-        num_classes, classifier_activation, kernel_initializer=kernel_initializer, dtype="float32", name="classifier"
-    )(x)
-    return functional_model(inputs, x, name)
+    features = layers.Identity(name="features")(x)
+    return classifier_model(inputs, features, num_classes, classifier_activation, kernel_initializer, name)
 
 
 def widths(depth, width, form, num_classes):

@@ -15,7 +15,7 @@ from zoo.csv_files import finite_number
 from zoo.csv_files import is_meant_as_number
 from zoo.csv_files import is_number
 from zoo.csv_files import read_csv
-from zoo.csv_files import some
+from zoo.messages import some
 
 # Cells that say nothing, whatever their case. A folder made before one of them was added still means the same: a
 # category's text is looked up in its vocabulary, where it then is, and a column of numbers had refused it.

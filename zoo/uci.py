@@ -30,7 +30,7 @@ import numpy as np
 
 from zoo.datasets import Dataset
 from zoo.datasets import sha256_of
-from zoo.hub import first_line
+from zoo.messages import first_line
 
 ARCHIVE = "http://www.bioinf.jku.at/people/klambauer/data_py.zip"
 COLUMNS = 4  # of the folds
