@@ -275,6 +275,13 @@ def test_a_frozen_network_learns_in_its_head_alone(options, halves, tmp_path):
     assert (out / "README.md").read_text() == card
 
 
+def test_a_model_of_sigmoids_is_refused_before_it_is_fine_tuned(halves, tmp_path, capsys):
+    model = network_of_halves(tmp_path / "network")
+    sigmoids = zoo.save_model(zoo.load_model(model, classifier_activation="sigmoid"), tmp_path / "sigmoids")
+    assert training_command("finetune", sigmoids, "--data", halves, "--out", tmp_path / "out") == 1
+    assert "from activation sigmoid; expected softmax or logits of two or more classes" in capsys.readouterr().err
+
+
 def test_fine_tuning_on_larger_images(halves, tmp_path, capsys):
     network, out = tmp_path / "network", tmp_path / "out"
     model = zoo.create_model("relu_resnet20", depth=8, input_shape=(8, 8, 3), num_classes=2)

@@ -207,6 +207,14 @@ def test_dropout_that_is_asked_for_at_inference_stays():
     assert (keras.ops.convert_to_numpy(deployed(np.ones((1, 64), "float32"))) == 0).any()
 
 
+def test_a_model_that_is_called_as_in_training_stays():
+    part = keras.Sequential([keras.Input((64,)), layers.Dropout(0.5)], name="part")
+    inputs = keras.Input((64,))
+    model = keras.Model(inputs, part(inputs, training=True))  # Monte Carlo dropout
+    outputs = keras.ops.convert_to_numpy(deploy(model)(np.ones((1, 64), "float32")))
+    assert 0 < (outputs == 0).sum() < 64
+
+
 def test_the_exponential_is_that_of_float64():
     x = np.concatenate([np.linspace(-40, 3, 100_000), [-1e6, 0.0, 1e6]]).astype("float32")[:, None]
     layer = Pointwise(norm=False, activation="decaying_mpelu")

@@ -289,3 +289,12 @@ def test_another_split_than_the_models_own_is_refused():
     details["data"]["sha256"] = "0" * 64
     with pytest.raises(ValueError, match="may hold training rows"):
         check_same_data(details, wine)
+
+
+def test_a_model_by_name_is_not_evaluated_on_another_split(tmp_path):
+    folder = zoo.save_model(
+        zoo.load_model("snn_mlp2.wine"), tmp_path / "mine", details={"data": {"name": "wine", "sha256": "0" * 64}}
+    )
+    with pytest.raises(ValueError, match="wine is not split as it was for mine"):
+        zoo.evaluate(folder, "wine")
+    assert zoo.evaluate(zoo.load_model(folder), "wine")["rows"] == 36  # of a model alone nothing is known

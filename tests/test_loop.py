@@ -21,6 +21,7 @@ from training import Recipe
 from training import get_recipe
 from training import loop
 from training import queue
+from training import run
 from training.__main__ import main as training_command
 from training.curves import curves_png
 from training.queue import read_queue
@@ -128,6 +129,15 @@ def test_the_papers_schedules(tag, first_steps):
             assert float(schedule(10 * epoch - 1)) == pytest.approx(before)
         before = rate
     assert float(schedule(10 * recipe.epochs)) == pytest.approx(before)
+
+
+def test_images_of_ones_own_are_standardised_by_their_own_statistics():
+    x = np.random.default_rng(0).integers(0, 256, (20, 5, 7, 3), "uint8")
+    x[..., 2] = 9
+    found = run.image_statistics(x)
+    np.testing.assert_allclose(found["mean"], x.mean((0, 1, 2), dtype="float64"), rtol=1e-12)
+    np.testing.assert_allclose(found["std"][:2], x.std((0, 1, 2), dtype="float64")[:2], rtol=1e-12)
+    assert found["std"][2] == 1  # constant
 
 
 def test_each_recipe_standardises_by_the_statistics_of_its_data():
@@ -568,7 +578,7 @@ def test_the_recipes_model_under_mixed_precision_comes_back_in_float32(tmp_path)
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
     loop.fit(dataclasses.replace(TINY, epochs=1), *rows(), 2, tmp_path)
-    with pytest.raises(ValueError, match="holds another run .it differs in recipe"):
+    with pytest.raises(ValueError, match="it differs in recipe: epochs 1, here 4.; give another --out"):
         loop.fit(TINY, *rows(), 2, tmp_path)
 
 
@@ -709,6 +719,8 @@ def test_the_queue_goes_on_after_a_failure_and_stops_in_time(tmp_path, monkeypat
     assert len(calls) == 2  # no time: nothing is begun
     assert training_command([*command, "--bundle"]) == 1
     assert "--bundle belongs into the commands" in capsys.readouterr().err
+    assert training_command([*command, "--label", "kind"]) == 1
+    assert "--label belongs into the commands" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -759,8 +771,12 @@ def test_a_run_has_ended_where_epochs_seeds_and_recipe_are_the_stored_ones(tmp_p
     for options in ("", "--epochs 14", "--epochs 15 --seeds 1"):
         assert not has_ended(f"--validation 0.1 {options}")
     assert not has_ended("--validation 0.2 --epochs 15")
-    (tmp_path / name / "epochs_in_minutes.json").write_text('{"minutes": 3.0, "epochs": 15}')  # until November 2026
-    assert has_ended("--minutes 3 --seeds 0 1")
+    # Two files of one name have runs of one name, so the run itself is to say whether it has ended.
+    (tmp_path / "snn_mlp2.own_wine" / "snn_mlp2.own_wine").mkdir(parents=True)
+    own = {**fields, "name": "snn_mlp2.own_wine"}
+    facts = json.dumps({"recipe": own, "results": {"seeds": [0]}})
+    (tmp_path / "snn_mlp2.own_wine" / "snn_mlp2.own_wine" / "recipe.json").write_text(facts)
+    assert not has_ended("--epochs 15 --seeds 0 --data wine.csv")
     (tmp_path / name / "epochs_in_minutes.json").write_text("[[3.0, 15], [4.0, 20]]")
     assert has_ended("--minutes 3 --seeds 0 1") and not has_ended("--minutes 4 --seeds 0 1")
     published = {"recipe": fields, "results": {"seeds": [0, 1, 2], "added": [{"seeds": [1]}, {"seeds": [2]}]}}
@@ -823,8 +839,6 @@ def test_the_command_needs_only_keras_numpy_h5py_and_the_backend(tmp_path):
 
 
 def test_validation_reads_no_test_row_and_publishes_nothing(tmp_path, monkeypatch):
-    from training import run
-
     monkeypatch.setattr(run, "_test_once", lambda *_: pytest.fail("the test rows were read"))
     recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=2, average=0.9)
     made = run.train(recipe, out=tmp_path, seeds=[0, 1], validation=0.25)
@@ -840,8 +854,6 @@ def test_validation_reads_no_test_row_and_publishes_nothing(tmp_path, monkeypatc
 
 
 def test_the_test_rows_are_read_once(tmp_path, monkeypatch):
-    from training import run
-
     reads = []
     predict = run.predict
     monkeypatch.setattr(run, "predict", lambda model, x: reads.append(len(x)) or predict(model, x))
@@ -857,8 +869,6 @@ def test_the_test_rows_are_read_once(tmp_path, monkeypatch):
 
 
 def test_minutes_become_epochs_once(tmp_path, monkeypatch):
-    from training import run
-
     monkeypatch.setattr(run, "load_dataset", lambda *_: Data())
     recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=7)
     arguments = recipe, Data(), {"num_features": 5}, tmp_path, 1
@@ -875,8 +885,6 @@ def test_minutes_become_epochs_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("stop_after", [None, 1e-9])
 def test_what_stops_a_run_stops_the_timing_of_its_steps(tmp_path, monkeypatch, stop_after):
-    from training import run
-
     class Clock(run.Clock):
         def on_train_batch_begin(self, batch, logs=None):
             super().on_train_batch_begin(batch, logs)
@@ -900,8 +908,6 @@ def test_what_stops_a_run_stops_the_timing_of_its_steps(tmp_path, monkeypatch, s
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_a_folder_is_made(tmp_path, given, message):
-    from training import run
-
     with pytest.raises(ValueError, match=message):
         run.train(get_recipe("snn_mlp2.wine"), out=tmp_path, **given)
     assert not list(tmp_path.iterdir())
@@ -909,8 +915,6 @@ def test_what_cannot_be_meant_is_refused_before_a_folder_is_made(tmp_path, given
 
 @pytest.mark.parametrize("validation", [None, 0.1])
 def test_another_run_does_not_take_the_place_of_one_that_has_ended(tmp_path, monkeypatch, validation):
-    from training import run
-
     class Begun(Exception):
         pass
 
@@ -939,8 +943,6 @@ def test_another_run_does_not_take_the_place_of_one_that_has_ended(tmp_path, mon
 
 @pytest.mark.usefixtures("no_cross_validation")
 def test_what_is_published_is_float32_whatever_the_callers_policy(tmp_path):
-    from training import run
-
     recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=1)
     expected = run.train(recipe, out=tmp_path / "plain")
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -950,16 +952,12 @@ def test_what_is_published_is_float32_whatever_the_callers_policy(tmp_path):
     weights = [load_folder(place).get_weights() for place in (folder, expected)]
     for value, same in zip(*weights, strict=True):
         np.testing.assert_array_equal(value, same)
-    with pytest.raises(
-        ValueError, match=r"dtype is one of .'float32', 'float64', 'mixed_bfloat16'.; received 'mixed_float16'"
-    ):
+    with pytest.raises(ValueError, match=r"dtype is one of .'float32', 'mixed_bfloat16'.; received 'mixed_float16'"):
         dataclasses.replace(recipe, dtype="mixed_float16")
 
 
 @pytest.mark.usefixtures("no_cross_validation")
 def test_another_run_does_not_take_the_place_of_a_bundled_one(tmp_path, monkeypatch):
-    from training import run
-
     monkeypatch.setattr(run, "BUNDLED", tmp_path / "weights")
     monkeypatch.setattr("training.card.BUNDLED", tmp_path / "weights")
     recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=3)
@@ -977,8 +975,6 @@ def test_another_run_does_not_take_the_place_of_a_bundled_one(tmp_path, monkeypa
 
 @pytest.mark.usefixtures("no_cross_validation")
 def test_further_seeds_are_added_to_a_finished_folder_whose_weights_stay(tmp_path, capsys):
-    from training import run
-
     recipe = get_recipe("snn_mlp2.wine")
     folder = tmp_path / "published"
     shutil.move(run.train(recipe, out=tmp_path / "first", epochs=2), folder)
@@ -1008,8 +1004,6 @@ def test_further_seeds_are_added_to_a_finished_folder_whose_weights_stay(tmp_pat
 
 @pytest.mark.usefixtures("no_cross_validation")
 def test_seeds_that_belong_to_another_folder_are_refused_before_they_are_trained(tmp_path, monkeypatch):
-    from training import run
-
     recipe = get_recipe("snn_mlp2.wine")
     folder = run.train(recipe, out=tmp_path / "first", epochs=2)
     monkeypatch.setattr(loop, "fit", lambda *_, **__: pytest.fail("it was trained"))
@@ -1044,8 +1038,6 @@ def test_seeds_that_belong_to_another_folder_are_refused_before_they_are_trained
 
 
 def test_a_batch_larger_than_ones_own_data_becomes_the_data(tmp_path, monkeypatch, capsys):
-    from training import run
-
     class Begun(Exception):
         pass
 
@@ -1076,7 +1068,7 @@ def test_what_is_no_image_in_a_class_folder_is_counted(tmp_path, capsys):
 def test_a_run_keeps_its_determinism_and_tells_of_other_versions(tmp_path, capsys):
     path = tmp_path / "run.json"
     fields = loop.decisive(dataclasses.asdict(TINY))
-    run = {"recipe": fields, "seed": 0, "deterministic": False, "versions": {"keras": "3.15"}}
+    run = {"recipe": fields, "seed": 0, "deterministic": False, "backend": "jax", "versions": {"keras": "3.15"}}
     loop._check_same_run(path, run)
     with pytest.raises(ValueError, match="differs in deterministic"):
         loop._check_same_run(path, {**run, "deterministic": True})
@@ -1084,7 +1076,7 @@ def test_a_run_keeps_its_determinism_and_tells_of_other_versions(tmp_path, capsy
     loop._check_same_run(path, {**run, "versions": {"keras": "3.16"}})
     assert "was begun with {'keras': '3.15'}; with {'keras': '3.16'}" in capsys.readouterr().out
     del fields["cutmix"]  # as an older version left it, before there was such a field
-    path.write_text(json.dumps({"recipe": fields, "seed": 0}))
+    path.write_text(json.dumps({**run, "recipe": fields}))
     loop._check_same_run(path, {**run, "recipe": loop.decisive(dataclasses.asdict(TINY))})
     assert capsys.readouterr().out == ""
 

@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import json
-import shlex
 
 import keras
 import numpy as np
@@ -142,12 +141,8 @@ def test_a_csv_of_ones_own(tmp_path, capsys):
     assert known_dataset(details) is None and not is_of_a_recipe(details)
     assert training_command(["publish", folder.name, "--folder", str(folder), "--dry-run"]) == 0
     assert "the data are one's own" in capsys.readouterr().out
-    # The same command finds its run, and so does the queue.
+    # The same command finds its run.
     assert training_command([*command, "--out", str(tmp_path / "runs"), "--seeds", "3", "4"]) == 0
-    (tmp_path / "QUEUE.md").write_text(f"| `python -m training {shlex.join(command)} --seeds 3 4` | to do |")
-    capsys.readouterr()
-    assert training_command(["train", "--queue", str(tmp_path / "QUEUE.md"), "--out", str(tmp_path / "runs")]) == 0
-    assert f"has ended in {tmp_path / 'runs'}" in capsys.readouterr().out
     model = zoo.load_model(str(folder))
     assert model.predict(np.zeros((1, 2), "float32"), verbose=0).shape == (1, 2)
 
@@ -164,7 +159,10 @@ def test_another_dtype_is_another_run_that_says_so(tmp_path, capsys):
     assert "in 5-fold stratified cross-validation over all 178 rows" in (folder / "README.md").read_text()
     assert {weight.dtype for weight in zoo.load_model(str(folder)).weights} == {"float32"}
     assert training_command(command) == 1  # the recipe's own, float32
-    assert "is of another run" in capsys.readouterr().err
+    said = (
+        "is of another run (seeds [0], 1 epochs) than this one (seeds [0], 1 epochs), which would replace it (it has "
+    )
+    assert f"{said}dtype 'mixed_bfloat16', here 'float32');" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo import index
+from zoo.__main__ import main as zoo_command
 from zoo.index import multiply_accumulates
 from zoo.index import trainable_parameters
 from zoo.registry import BUNDLED
@@ -488,3 +490,26 @@ def test_features_of_a_network_that_classifies_a_map_are_pooled_channels_last(tm
     finally:
         keras.config.set_image_data_format("channels_last")
     assert features.output_shape == (None, 192)
+
+
+def test_the_index_is_of_what_is_published_and_not_of_what_else_lies_there(tmp_path, monkeypatch):
+    name = "snn_mlp2.wine"
+    (tmp_path / name).symlink_to(BUNDLED / name)
+    for other in (".snn_mlp2.wine.new", "snn_mlp2.mine"):  # what a save left, and what has no pin yet
+        (tmp_path / other).mkdir()
+    monkeypatch.setattr(index, "BUNDLED", tmp_path)
+    monkeypatch.setattr(index, "published_weights", lambda: {name: "its pin"})
+    assert list(index.make_index(models_only=True)["models"]) == [name]
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--namespace", "somebody"), "--namespace is of the Hub: give --remote too"),
+        (("--remote", "--pretrained"), "--remote lists models with weights alone"),
+    ],
+)
+def test_options_of_list_that_do_not_go_together(options, words, capsys):
+    assert zoo_command(["list", *options]) == 1
+    printed = capsys.readouterr()
+    assert words in printed.err and not printed.out

@@ -1,9 +1,11 @@
 """Models read from folders by the short way are those that Keras reads."""
 
+import concurrent.futures
 import json
 import pathlib
 import re
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -13,6 +15,7 @@ import zoo
 from keras_mpelu.deep_graphs import DEEPEST
 from keras_mpelu.deep_graphs import deep_graphs
 from zoo import inference
+from zoo import safety
 from zoo.registry import BUNDLED
 from zoo.restoring import read_model
 
@@ -124,6 +127,22 @@ def test_a_model_by_the_short_way_trains_and_saves(tmp_path):
         np.testing.assert_array_equal(old, new)
     with keras.StatelessScope():  # whose end gives values to all variables that wait for one
         pass
+
+
+def test_the_stack_of_other_threads_keeps_its_size(monkeypatch):
+    """Two load at once: who ends last must not leave the size behind that the other had set."""
+    both, made = threading.Barrier(2, timeout=60), safety._in_this_thread
+
+    def at_once(*args):
+        both.wait()
+        return made(*args)
+
+    monkeypatch.setattr(safety, "_in_this_thread", at_once)
+    before = threading.stack_size()
+    config = json.loads((BUNDLED / "snn_mlp2.wine" / "config.json").read_text())
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        models = list(pool.map(safety.model_without_values, [config, config]))
+    assert [model.name for model in models] == ["snn_mlp2", "snn_mlp2"] and threading.stack_size() == before
 
 
 def test_weights_of_another_model_are_keras_to_refuse(tmp_path):

@@ -213,6 +213,18 @@ def test_a_file_is_never_replaced(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"] and (tmp_path / "a.png").read_bytes() == before
 
 
+def test_a_folder_of_something_else_is_never_replaced(tmp_path):
+    model, folder = dense(keras.Input((4,))), tmp_path / "photos"
+    folder.mkdir()
+    image(folder, "a.png", (3, 3))
+    with pytest.raises(FileExistsError, match="holds something else than a model, which is never replaced"):
+        zoo.save_model(model, folder, overwrite=True)
+    assert [path.name for path in folder.iterdir()] == ["a.png"]
+    (folder / "a.png").unlink()
+    for _ in range(2):  # into an empty one, and in place of a model
+        assert zoo.load_model(zoo.save_model(model, folder, overwrite=True)).input_shape == (None, 4)
+
+
 def test_images_of_any_size_are_predicted_in_their_own(tmp_path):
     model = convolutional(None, 3)
     folder = zoo.save_model(model, tmp_path / "net", details={"class_names": ["a", "b", "c"]})

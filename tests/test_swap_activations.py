@@ -9,6 +9,7 @@ from keras import layers
 
 from keras_mpelu import MPELU
 from keras_mpelu import swap_activations
+from keras_mpelu.deep_graphs import deep_graphs
 
 
 def images(*shape, seed=0):
@@ -273,6 +274,16 @@ def test_adapted_and_learned_state_comes_along():
     swapped = swap_activations(model, leaky_beta=1e-3)
     np.testing.assert_allclose(outputs(swapped, x), outputs(model, x), atol=0.02)
     assert start(swapped.get_layer("dense_mpelu")) == [[300.0], [0.001]]
+
+
+def test_a_graph_deeper_than_the_recursion_limit():
+    inputs = x = keras.Input((2,))
+    for _ in range(1100):
+        x = layers.Identity()(x)
+    with deep_graphs():
+        model = keras.Model(inputs, layers.ReLU(name="act")(x))
+    swapped = swap_activations(model)
+    assert len(swapped.layers) == 1102 and list(mpelus(swapped)) == ["act"]
 
 
 def test_swapping_again_finds_nothing_more():

@@ -168,6 +168,16 @@ def test_classes_of_a_raw_table(tmp_path, capsys):
     assert "give its architecture, 'snn_mlp2'" in capsys.readouterr().err
 
 
+def test_bars_in_names_do_not_end_the_cells_of_the_card(tmp_path):
+    rng = np.random.default_rng(0)
+    lines = ["a|b,kind", *(f"{rng.normal() + 3 * (n % 2)},{'x|y' if n % 2 else 'z'}" for n in range(40))]
+    (tmp_path / "bars.csv").write_text("\n".join(lines))
+    data, out = tmp_path / "bars.csv", tmp_path / "out"
+    assert command(training, "finetune", "snn_mlp2", "--data", data, "--target", "kind", "--out", out) == 0
+    card = (out / "README.md").read_text()
+    assert "| a\\|b | number |" in card and "| recall of 'x\\|y' | " in card
+
+
 def test_a_number_of_a_raw_table(tmp_path, capsys):
     header, rows = mixed_rows(500)
     rows = [row for row in rows if row[1] != "NA"]

@@ -5,6 +5,8 @@ import contextlib
 import functools
 import http.server
 import io
+import itertools
+import os
 import pathlib
 import threading
 import zipfile
@@ -197,6 +199,31 @@ def test_archive_cut_short(small, tmp_path, monkeypatch):
         datasets.load_dataset("uci/iris", tmp_path)
     one_line(error)
     assert files_under(tmp_path / "uci") == []
+
+
+def test_two_who_fetch_at_once_do_not_disturb_each_other(tmp_path, monkeypatch):
+    """The second comes while the first copies, and ends before it."""
+    numbers = itertools.count(1)
+    monkeypatch.setattr(os, "getpid", lambda: next(numbers))
+    target, content = tmp_path / "task" / "task_py.dat", b"1,2\n" * 1000
+
+    class Archive:
+        def open(self, member):
+            return io.BytesIO(content)
+
+    copy, others = uci.shutil.copyfileobj, iter([True])
+
+    def slow_copy(source, file):
+        file.write(source.read(1000))
+        file.flush()
+        if next(others, False):
+            uci._extract(Archive(), "member", target)
+            assert target.read_bytes() == content
+        copy(source, file)
+
+    monkeypatch.setattr(uci.shutil, "copyfileobj", slow_copy)
+    uci._extract(Archive(), "member", target)
+    assert target.read_bytes() == content and [path.name for path in target.parent.iterdir()] == [target.name]
 
 
 def test_not_there(small, tmp_path):

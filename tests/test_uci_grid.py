@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import zoo
+from training import loop
 from training import stacked
 from training import uci as grid
 from training import uci_ensemble
@@ -422,12 +423,21 @@ def test_a_mistyped_name_is_answered_with_close_ones(small, what, option, name, 
     assert f"error: unknown {option[2:-1]} {name!r}; close: {close}" in capsys.readouterr().err
 
 
+def test_two_grids_in_one_folder_are_refused(small):
+    with loop.only_run_in(small / "uci"):
+        with pytest.raises(BlockingIOError, match="another process trains in"):
+            grid.run(small, data_dir=small / "data")
+    assert not (small / "uci" / "runs.csv").exists()
+
+
 def test_options_of_the_grid_belong_to_it(capsys):
     assert main(["benchmark", "signal", "--tasks", "iris"]) == 1
     assert (
         "--tasks belongs to uci, uci-classical, uci-speed, uci-ensemble, uci-export, not to signal"
         in capsys.readouterr().err
     )
+    assert main(["benchmark", "uci-export", "--seeds", "1"]) == 1  # the card would not know
+    assert "--seeds belongs to uci" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="says so on the other backends")

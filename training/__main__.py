@@ -7,8 +7,8 @@ import sys
 
 from zoo.__main__ import run_command
 
-# Options of a run, which a queue's own command does not take.
-OF_A_RUN = ("data", "seeds", "epochs", "minutes", "validation", "publish", "tensorboard", "dtype", "add_to")
+# What `train --queue` takes; the other options are of a run, and stand in the queue's own commands.
+OF_A_QUEUE = {"command", "run", "name", "queue", "out", "data_dir", "stop_after"}
 BENCHMARKS = (
     "tabular",
     "finetuning",
@@ -36,7 +36,7 @@ UCI_BENCHMARKS = {
     "uci-speed": ("methods", "tasks", "data_dir"),
     "uci-report": (),
     "uci-ensemble": ("tasks", "stop_after", "jobs", "data_dir"),
-    "uci-export": ("tasks", "seeds", "data_dir"),
+    "uci-export": ("tasks", "data_dir"),
 }
 
 
@@ -70,7 +70,7 @@ def main(arguments=None):
     )
     train.add_argument("--bundle", action="store_true", help="copy the folder of weights into the package")
     train.add_argument("--add-to", metavar="FOLDER", help="add the figures of --seeds to this finished folder")
-    train.set_defaults(run=lambda args: _train(args, train.parse_args))
+    train.set_defaults(run=lambda args: _train(args, train))
 
     finetune = commands.add_parser("finetune", help="fine-tune a pretrained model on your own images or table")
     finetune.add_argument("name", help="a pretrained model; for a table also an architecture, such as snn_mlp4")
@@ -140,21 +140,20 @@ def main(arguments=None):
     return run_command(parser, arguments)
 
 
-def _train(args, parse):
+def _train(args, parser):
     from training.queue import TEMPFAIL
     from training.recipes import get_recipe
 
     if (args.name is None) == (args.queue is None):
         raise ValueError("give the name of one model, or --queue FILE")
     if args.queue:
-        given = [name for name in OF_A_RUN if getattr(args, name)]
-        given += [name for name in ("bundle", "deterministic") if getattr(args, name)]
-        if given or args.devices != 1:
-            option = (given or ["devices"])[0].replace("_", "-")
-            raise ValueError(f"--{option} belongs into the commands of {args.queue}, not beside --queue")
+        for option, value in vars(args).items():
+            if option not in OF_A_QUEUE and value != parser.get_default(option):
+                option = option.replace("_", "-")
+                raise ValueError(f"--{option} belongs into the commands of {args.queue}, not beside --queue")
         from training.queue import train_queue
 
-        return train_queue(args, parse)
+        return train_queue(args, parser.parse_args)
     recipe = get_recipe(args.name)  # an unknown name costs no import of a backend
     if args.deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 
+from training import markdown
 from training.report import others_weights
 from zoo.card import card_head
 from zoo.card import dataset_in_words
@@ -311,12 +312,7 @@ def leave_out_second_copy(new, place):
 
 
 def _table(header, rows):
-    lines = [_row(header), "|" + "---|" * len(header), *map(_row, rows)]
-    return ["\n".join(lines) + "\n"]
-
-
-def _row(values):
-    return f"| {' | '.join(str(value).replace('|', chr(92) + '|') for value in values)} |"
+    return [markdown.table(header, rows) + "\n"]
 
 
 def _spread(results):

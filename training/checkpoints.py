@@ -39,10 +39,7 @@ def read_json(path):
 def timed_epochs(folder):
     """Epochs by the minutes for which they were timed, of the run in this folder."""
     path = folder / TIMED_EPOCHS
-    stored = read_json(path) if path.exists() else []
-    if isinstance(stored, dict):  # as it was until November 2026
-        return {stored["minutes"]: stored["epochs"]}
-    return dict(stored)
+    return dict(read_json(path)) if path.exists() else {}
 
 
 def save(folder, step, arrays, facts):

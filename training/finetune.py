@@ -21,6 +21,7 @@ from zoo.details import read_details
 from zoo.evaluation import evaluate
 from zoo.folders import find_folder
 from zoo.graphs import functional_model
+from zoo.heads import check_classifier
 from zoo.heads import head_layers
 from zoo.labelled_files import read_image_folders
 from zoo.messages import some
@@ -178,6 +179,7 @@ def finetune(
     model = load_folder(
         folder, pin, num_classes=len(class_names), compile=False, input_shape=shape if image_size else None
     )
+    check_classifier(model)  # the head of a model of sigmoids is for other labels
     if not same_classes and len(class_names) == len(known.get("class_names", [])):
         _reinitialise_head(model)
     with _frozen(_body(model) if freeze else []), interruptible() as interruption:

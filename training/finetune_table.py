@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 
+from training import markdown
 from training.card import own_card
 from training.card import training_files
 from training.interrupting import interruptible
@@ -286,8 +287,6 @@ def report_text(details, files):
         "## Report\n",
         f"{data['train_rows']} rows for training, {stopping} for early stopping ({results['epochs']} epochs), "
         f"{data['test_rows']} held out for these figures:\n",
-        "| figure | value |",
-        "|---|---|",
     ]
     names = {
         "top1": "accuracy",
@@ -298,20 +297,23 @@ def report_text(details, files):
         "mae": "mean absolute error",
         "r2": "R2",
     }
-    lines += [f"| {text} | {results[name]:.4g} |" for name, text in names.items() if name in results]
+    figures = [(text, f"{results[name]:.4g}") for name, text in names.items() if name in results]
     if details.get("task") == "regression" and "r2" not in results:
-        lines.append("| R2 | none: the held-out rows have one value only |")
-    lines += [f"| recall of {name!r} | {value:.4g} |" for name, value in results.get("recall", {}).items()]
+        figures.append(("R2", "none: the held-out rows have one value only"))
+    figures += [(f"recall of {name!r}", f"{value:.4g}") for name, value in results.get("recall", {}).items()]
+    lines.append(markdown.table(("figure", "value"), figures))
     if "report.png" in files:
         lines.append("\n![report](report.png)")
-    lines += [f"\nTo predict: `{details['table']['target']}`. Columns:\n", "| column | kind |", "|---|---|"]
+    lines.append(f"\nTo predict: `{details['table']['target']}`. Columns:\n")
+    columns = []
     for column in details["table"]["columns"]:
         kind = {
             "number": "number" + (f", {column['fill']:.4g} where missing" if column["flagged"] else ""),
             "category": f"category of {len(column['vocabulary'])} values",
             "ignored": f"left out: {column['reason']}",
         }[column["kind"]]
-        lines.append(f"| {column['name']} | {kind} |")
+        columns.append((column["name"], kind))
+    lines.append(markdown.table(("column", "kind"), columns))
     return "\n".join(lines) + "\n"
 
 

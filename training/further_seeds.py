@@ -8,8 +8,7 @@ from training.card import rewrite
 from training.checkpoints import read_json
 from training.distillation import differing_teachers
 from training.own_data import check_writable
-from training.recipes import Recipe
-from training.recipes import decisive
+from training.recipes import differences
 from training.recipes import stored_seeds
 from zoo.evaluation import check_same_data
 from zoo.folders import check_folder
@@ -37,19 +36,13 @@ def check_addable(folder, recipe, seeds, dataset):
         or not {"seeds", "top1_by_seed"} <= set(facts.get("results", {}))
     ):
         raise ValueError(f"{folder} is not of `python -m training train` on a data set with a name")
-    stored, here = _trained_by(facts["recipe"]), _trained_by(dataclasses.asdict(recipe))
-    if differ := [key for key in here if stored.get(key) != here[key]]:
-        words = "; ".join(f"{key} {stored.get(key)!r}, here {here[key]!r}" for key in differ)
+    if words := differences(facts["recipe"], dataclasses.asdict(recipe), also=("publish",)):
         raise ValueError(f"{folder} is of another training: {words}; give its own name and options")
     if other := differing_teachers(facts, recipe):
         raise ValueError(f"{folder} was taught by other weights of {', '.join(other)}; train it anew")
     check_same_data(facts, dataset)
     if twice := [seed for seed in seeds if seed in stored_seeds(facts)]:
         raise ValueError(f"{folder} has the seeds {stored_seeds(facts)}; give others by --seeds than {twice}")
-
-
-def _trained_by(fields):
-    return {**decisive(fields), "publish": fields.get("publish", Recipe.publish)}
 
 
 def add(folder, seeds, top1_by_seed, **how):

@@ -12,9 +12,9 @@ from zoo.registry import list_models
 QUANTILES = {"lowest tenth": 0.1, "median": 0.5, "highest tenth": 0.9}
 
 
-def jobs(names=None):
+def jobs():
     """`(key, function that measures)` for each pretrained network with MPELU."""
-    for name in names or [name for name in list_models(pretrained=True) if name.startswith("mpelu")]:
+    for name in list_models("mpelu*", pretrained=True):
         yield {"model": name}, functools.partial(by_depth, name)
 
 

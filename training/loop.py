@@ -14,6 +14,7 @@ import typing
 import keras
 import numpy as np
 
+from keras_mpelu import MPELU
 from keras_mpelu.deep_graphs import deep_graphs
 from training import checkpoints
 from training import unit_functions
@@ -22,6 +23,7 @@ from training.machine import hardware
 from training.machine import versions
 from training.optimizer import CoupledSGD
 from training.recipes import decisive
+from training.recipes import differences
 from training.training_model import TrainingModel
 from zoo.datasets import sha256_of
 from zoo.graphs import functional_model
@@ -454,7 +456,7 @@ def alpha_beta(network):
     return [
         [float(keras.ops.convert_to_numpy(weight).mean()) for weight in (layer.alpha, layer.beta)]
         for layer in network.layers
-        if hasattr(layer, "alpha_initializer") and hasattr(layer, "beta_initializer")
+        if isinstance(layer, MPELU)
     ]
 
 
@@ -633,8 +635,8 @@ def distribution(devices):
 def _check_same_run(path, run):
     run = json.loads(json.dumps(run))
     if path.exists():
-        unknown = {key: run[key] for key in ("deterministic", "versions")}  # to older runs
-        stored = unknown | checkpoints.read_json(path)
+        stored = checkpoints.read_json(path)
+        words = differences(stored["recipe"], run["recipe"])
         stored["recipe"] = decisive(stored["recipe"])
         if stored["versions"] != run["versions"]:
             print(
@@ -643,12 +645,12 @@ def _check_same_run(path, run):
                 flush=True,
             )
         # A run may move: a checkpoint is the same on every backend.
-        stored.update({key: run[key] for key in ("backend", "versions") if key in run})
+        stored.update({key: run[key] for key in ("backend", "versions")})
         if stored != run:
             different = sorted(key for key in run.keys() | stored.keys() if run.get(key) != stored.get(key))
             raise ValueError(
-                f"{path.parent} holds another run (it differs in {', '.join(different)}); give another --out, or "
-                "delete it to start anew"
+                f"{path.parent} holds another run (it differs in {', '.join(different)}{words and f': {words}'}); give "
+                "another --out, or delete it to start anew"
             )
         return
     if any(path.parent.glob("step-*.json")):

@@ -18,7 +18,6 @@ import numpy as np
 from keras_mpelu import lsuv
 from training.loop import dtype_policy
 from training.optimizer import CoupledSGD
-from training.run import builder_arguments
 from zoo.datasets import load_dataset
 from zoo.registry import create_model
 
@@ -90,7 +89,6 @@ def _network(dataset, depth, batch_norm, activation, initializer, seed):
         num_classes=len(dataset.class_names),
         classifier_activation=None,
         **options,
-        **builder_arguments(dataset),
     )
 
 

@@ -133,9 +133,9 @@ def _has_ended(run, out):
         run: The arguments of `python -m training train`, parsed.
         out: Folder of the runs.
     """
+    if run.data:  # its run tells, in which nothing is trained again: folders of one name have runs of one name
+        return False
     recipe = get_recipe(run.name)
-    if run.data:
-        recipe = recipe.on_own_data(run.data)
     home = out / recipe.name
     path = home / recipe.name / "recipe.json"
     if run.validation is not None:

@@ -94,7 +94,7 @@ class Recipe:
             ("augmentation", ("none", "pad_crop_flip")),
             ("schedule", ("cosine", "steps")),
             ("publish", ("last", "average")),
-            ("dtype", ("float32", "float64", "mixed_bfloat16")),  # float16 would need a scaled loss
+            ("dtype", ("float32", "mixed_bfloat16")),  # float16 would need a scaled loss
         ):
             if getattr(self, field) not in values:
                 raise ValueError(f"{self.name}: {field} is one of {values}; received {getattr(self, field)!r}")
@@ -164,9 +164,19 @@ def decisive(fields):
     return json.loads(json.dumps({**defaults, **fields, **dict.fromkeys(NOT_DECISIVE)}))
 
 
+def differences(stored, here, also=()):
+    """What decides the training, and what else is asked, where two recipes (their fields) differ in it, in words."""
+
+    def asked(fields):
+        return {**decisive(fields), **{key: fields.get(key, getattr(Recipe, key)) for key in also}}
+
+    stored, here = asked(stored), asked(here)
+    return "; ".join(f"{key} {stored.get(key)!r}, here {here[key]!r}" for key in here if stored.get(key) != here[key])
+
+
 def same_choice(facts, recipe, seeds):
     """Whether stored facts (recipe.json, validation.json) are of this training and these seeds, in this order."""
-    same = "recipe" in facts and decisive(facts["recipe"]) == decisive(dataclasses.asdict(recipe))
+    same = "recipe" in facts and not differences(facts["recipe"], dataclasses.asdict(recipe))
     return same and stored_seeds(facts) == list(seeds)
 
 
@@ -328,7 +338,7 @@ def _modern(name, paper):
     return with_parts(recipe, parts)
 
 
-def _modern_small(name, paper):
+def _modern_small(name):
     """Made to win with fewer than a million parameters: the short recipe in 200 epochs, with a moving average.
 
     Chosen with ResNet-20 and MPELU, one seed, 15 epochs, on a tenth of the training rows (modern_choices.csv): label
@@ -341,7 +351,6 @@ def _modern_small(name, paper):
         epochs=200,
         warmup_epochs=5,
         average=0.999,
-        overrides=paper.overrides,
         notes=" ".join(_modern_small.__doc__.split()),
     )
 
@@ -355,7 +364,7 @@ TEACHERS = (
 )
 
 
-def _distilled(name, paper):
+def _distilled(name):
     """The modern recipe of small networks, which also learns what four larger published ones say of the images.
 
     A tenth of the loss is cross-entropy of the classes, the rest of the teachers' mean softened outputs: temperature 4
@@ -364,11 +373,11 @@ def _distilled(name, paper):
     as it is and mirrored, before the run. Nothing of this was chosen here.
     """
     return dataclasses.replace(
-        _modern_small(name, paper),
+        _modern_small(name),
         teachers=TEACHERS,
         distillation=0.9,
         temperature=4.0,
-        notes=f"{' '.join(_distilled.__doc__.split())} Else: {_modern_small(name, paper).notes}",
+        notes=f"{' '.join(_distilled.__doc__.split())} Else: {_modern_small(name).notes}",
     )
 
 
@@ -568,10 +577,9 @@ def _image_recipes(arch, family):
             for tag, make in (("paper", _paper), ("warmup", _paper_warmup), ("dagger", _dagger)):
                 yield make(f"{name}-{tag}")
         small = own is _cifar_resnet and model_info(arch)["parameters"] < SMALL
-        modern = _modern_small if small else _modern
-        yield modern(f"{name}-modern", paper(name))
+        yield _modern_small(f"{name}-modern") if small else _modern(f"{name}-modern", paper(name))
         if dataset == "cifar100" and arch.endswith("_resnet20") and small:
-            yield _distilled(f"{name}-distilled", paper(name))
+            yield _distilled(f"{name}-distilled")
 
 
 @functools.cache

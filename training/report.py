@@ -6,6 +6,7 @@ import pathlib
 import re
 from statistics import fmean
 
+from training import markdown
 from zoo.figures import in_percent
 from zoo.figures import mean_and_spread
 from zoo.registry import list_models
@@ -33,38 +34,39 @@ def others_weights(name):
 
 def results_csv():
     """One row per published model, as CSV text."""
-    text = io.StringIO()
-    writer = None
+    rows = []
     for name in list_models(pretrained=True):
         info = model_info(name)
         mean, spread = mean_and_spread(info["top1_by_seed"])
         runs = [info, *info.get("added", ())]  # seeds that were trained together, and those that were added
-        row = {
-            "name": name,
-            "dataset": info["dataset"],
-            "test_rows": info["rows"],
-            "parameters": info["parameters"],
-            "macs": info["macs"],
-            "epochs": info["epochs"],
-            "seeds": " ".join(map(str, info["seeds"])),
-            "top1": round(info["top1"], 6),
-            "top1_mean": round(mean, 6),
-            "top1_spread": "" if spread is None else round(spread, 6),
-            "top5": round(info["top5"], 6),
-            "loss": round(info["loss"], 6),
-            "ece": round(info["ece"], 6),
-            "paper_top1": info.get("paper", {}).get(name.partition(".")[2], ""),
-            "minutes": round(sum(run["minutes"] for run in runs), 1),
-            "hardware": "; ".join(dict.fromkeys(run["hardware"] for run in runs)),
-            "train": "; ".join(
-                [info.get("command", train_command(name)), *(run["command"] for run in info.get("added", ()))]
-            ),
-            "measure": f"python -m zoo evaluate {name}",
-        }
-        writer = writer or csv.DictWriter(text, row, lineterminator="\n")
-        if not text.tell():
-            writer.writeheader()
-        writer.writerow(row)
+        rows.append(
+            {
+                "name": name,
+                "dataset": info["dataset"],
+                "test_rows": info["rows"],
+                "parameters": info["parameters"],
+                "macs": info["macs"],
+                "epochs": info["epochs"],
+                "seeds": " ".join(map(str, info["seeds"])),
+                "top1": round(info["top1"], 6),
+                "top1_mean": round(mean, 6),
+                "top1_spread": "" if spread is None else round(spread, 6),
+                "top5": round(info["top5"], 6),
+                "loss": round(info["loss"], 6),
+                "ece": round(info["ece"], 6),
+                "paper_top1": info.get("paper", {}).get(name.partition(".")[2], ""),
+                "minutes": round(sum(run["minutes"] for run in runs), 1),
+                "hardware": "; ".join(dict.fromkeys(run["hardware"] for run in runs)),
+                "train": "; ".join(
+                    [info.get("command", train_command(name)), *(run["command"] for run in info.get("added", ()))]
+                ),
+                "measure": f"python -m zoo evaluate {name}",
+            }
+        )
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
 
 
@@ -81,23 +83,23 @@ def readme_table(results, comparison):
     if not of_uci:
         return text
     compared = {row["task"]: float(row["SNN"]) for row in csv.DictReader(io.StringIO(comparison))}
+    cells = []
+    for row in sorted(of_uci, key=lambda row: -int(row["test_rows"])):
+        task = row["dataset"].removeprefix("uci/")
+        selected = _percent(compared[task]) if task in compared else "none"
+        cells.append([*_measured(row), selected, _paper(row), f"{int(row['parameters']):,}"])
+    header = ("model", "test rows", "top-1, these weights", "SNN of our comparison", "paper's SNN", "parameters")
     lines = [
         "",
         f"<details><summary>Self-normalizing networks for {len(of_uci)} UCI tasks</summary>",
         "",
         *_of_uci_in_words(of_uci, compared),
         "",
-        "| model | test rows | top-1, these weights | SNN of our comparison | paper's SNN | parameters |",
-        "|---|---|---|---|---|---|",
+        markdown.table(header, cells),
+        "",
+        "</details>",
     ]
-    for row in sorted(of_uci, key=lambda row: -int(row["test_rows"])):
-        task = row["dataset"].removeprefix("uci/")
-        lines.append(
-            f"| `{row['name']}` | {int(row['test_rows']):,} | {_percent(row['top1'])} | "
-            f"{_percent(compared[task]) if task in compared else 'none'} | {_paper(row)} | "
-            f"{int(row['parameters']):,} |"
-        )
-    return "\n".join([text, *lines, "", "</details>"])
+    return "\n".join([text, *lines])
 
 
 def _of_uci_in_words(rows, compared):
@@ -127,24 +129,49 @@ def _paper(row):
     return in_percent(row["paper_top1"]) if row["paper_top1"] else "none"
 
 
+def _measured(row):
+    return f"`{row['name']}`", f"{int(row['test_rows']):,}", _percent(row["top1"])
+
+
 def _table(rows):
-    lines = [
-        "| model | data | test rows | top-1, these weights | mean of n seeds | n | paper | "
-        "others' ReLU networks, by the test rows | parameters | epochs | minutes of all n | hardware |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    header = (
+        "model",
+        "data",
+        "test rows",
+        "top-1, these weights",
+        "mean of n seeds",
+        "n",
+        "paper",
+        "others' ReLU networks, by the test rows",
+        "parameters",
+        "epochs",
+        "minutes of all n",
+        "hardware",
+    )
+    cells = []
     for row in rows:
-        n = len(row["seeds"].split())
+        name, test_rows, top1 = _measured(row)
         peers = re.sub(r" \(.*?\)", "", others_weights(row["name"]))  # how they used these is on the cards
         mean = ""
         if row["top1_spread"]:
             mean = f"{100 * float(row['top1_mean']):.2f} +- {_percent(row['top1_spread'])}"
-        lines.append(
-            f"| `{row['name']}` | {row['dataset']} | {int(row['test_rows']):,} | {_percent(row['top1'])} | {mean} "
-            f"| {n} | {_paper(row)} | {peers or 'none'} | {int(row['parameters']):,} | {row['epochs']} "
-            f"| {row['minutes']} | {row['hardware']} |"
+        cells.append(
+            [
+                name,
+                row["dataset"],
+                test_rows,
+                top1,
+                mean,
+                len(row["seeds"].split()),
+                _paper(row),
+                peers or "none",
+                f"{int(row['parameters']):,}",
+                row["epochs"],
+                row["minutes"],
+                row["hardware"],
+            ]
         )
-    return "\n".join(lines)
+    return markdown.table(header, cells)
 
 
 def finetuning_sentence(measured):

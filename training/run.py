@@ -35,6 +35,7 @@ from training.own_data import check_writable
 from training.own_data import hold_out
 from training.own_data import loadable
 from training.own_data import own_dataset
+from training.recipes import differences
 from training.recipes import same_choice
 from training.recipes import stored_seeds
 from zoo.datasets import SCIKIT_LEARN
@@ -331,9 +332,11 @@ def _refuse_another(made, recipe, seeds, remedy):
     if other := differing_teachers(facts, recipe):
         raise ValueError(f"{made} was taught by other weights of {', '.join(other)}; {remedy}")
     if not same_choice(facts, recipe, seeds[: len(stored)]):
+        words = differences(facts["recipe"], dataclasses.asdict(recipe)) if "recipe" in facts else ""
+        differ = f" (it has {words})" if words else ""
         raise ValueError(
             f"{made} is of another run (seeds {stored}, {facts['recipe']['epochs']} epochs) than this one (seeds "
-            f"{list(seeds)}, {recipe.epochs} epochs), which would replace it; {remedy}"
+            f"{list(seeds)}, {recipe.epochs} epochs), which would replace it{differ}; {remedy}"
         )
 
 
@@ -439,8 +442,10 @@ def builder_arguments(dataset):
 
 def image_statistics(x):
     """Mean and deviation of each channel of the training images, for the builder."""
-    mean, std = x.mean((0, 1, 2), dtype="float64"), x.std((0, 1, 2), dtype="float64")
-    return {"mean": mean.tolist(), "std": np.where(std > 0, std, 1.0).tolist()}
+    mean = x.mean((0, 1, 2), dtype="float64")
+    # An image at a time: np.std would make a copy of all in float64.
+    variance = sum(((image - mean) ** 2).sum((0, 1)) for image in x) / x[..., 0].size
+    return {"mean": mean.tolist(), "std": np.where(variance > 0, np.sqrt(variance), 1.0).tolist()}
 
 
 def _test_once(model, dataset, folder):

@@ -238,7 +238,7 @@ def rows_of_period(count, rows, batch_size, seed, period):
 
 
 class Stack:
-    """Members in training: `for losses in stack.periods(...)` takes them on, `results()` ends it.
+    """Members in training: `advance()` takes them on by a period, `results()` ends it.
 
     Args:
         program: A `Program` whose shape the members fit.

@@ -25,6 +25,8 @@ import keras
 import numpy as np
 
 from training.loop import Interrupted
+from training.loop import only_run_in
+from training.machine import cores
 from training.stacked import Member
 from training.stacked import Program
 from training.stacked import Stack
@@ -102,16 +104,18 @@ def run(out, methods=None, tasks=None, seeds=None, stop_after=None, jobs=None, d
         training.loop.Interrupted: `stop_after` came before the end.
         ValueError: a name is unknown, or runs.csv is of another slice or has
             other columns.
+        BlockingIOError: another process trains for this folder.
     """
     folder = pathlib.Path(out) / "uci"
     slice_ = read_slice(folder)
     path = folder / "runs.csv"
     planned = plan(slice_, methods, tasks, seeds)
     names = ("method", "task", "seed", "arch", "depth", "form", "dropout", "learning_rate")
-    done = {tuple(row[name] for name in names) for row in rows_of(path, slice_, FIELDS)}
-    waiting = [job for job in (_left(job, slice_, done) for job in planned) if job.tasks]
-    work = functools.partial(train, slice_=slice_, data_dir=data_dir)
-    return train_stacks("uci", waiting, len(planned), work, path, FIELDS, stop_after, jobs)
+    with only_run_in(folder):  # two would train the same stacks, and a task with rows twice is left out of the report
+        done = {tuple(row[name] for name in names) for row in rows_of(path, slice_, FIELDS)}
+        waiting = [job for job in (_left(job, slice_, done) for job in planned) if job.tasks]
+        work = functools.partial(train, slice_=slice_, data_dir=data_dir)
+        return train_stacks("uci", waiting, len(planned), work, path, FIELDS, stop_after, jobs)
 
 
 def train_stacks(what, waiting, total, work, path, fields, stop_after=None, processes=None):
@@ -136,7 +140,7 @@ def train_stacks(what, waiting, total, work, path, fields, stop_after=None, proc
     progress = _Progress(what, total, waiting)
     deadline = None if stop_after is None else time.monotonic() + 60 * stop_after
     try:
-        for job, rows in _results(waiting, work, processes or os.cpu_count() or 1, deadline):
+        for job, rows in _results(waiting, work, processes or cores(), deadline):
             _append(path, fields, rows)
             progress.ended(job)
     except KeyboardInterrupt:

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from training import uci as grid
+from training.loop import only_run_in
 from training.stacked import Member
 from zoo import uci
 from zoo.datasets import load_dataset
@@ -70,16 +71,18 @@ def run(out, tasks=None, stop_after=None, jobs=None, data_dir=None):
         training.loop.Interrupted: `stop_after` came before the end.
         ValueError: a task's runs are not complete, or ensembles.csv is of
             another slice or has other columns.
+        BlockingIOError: another process trains for this folder.
     """
     folder = pathlib.Path(out) / "uci"
     slice_ = grid.read_slice(folder)
     path = folder / "ensembles.csv"
     rows = grid.selected(folder, slice_, METHOD, slice_.settings["seeds"][0], tasks)
-    done = {(row["kind"], row["task"], row["seed"]) for row in grid.rows_of(path, slice_, FIELDS)}
     planned = plan(rows, slice_)
-    waiting = [stack for stack in (_left(stack, slice_, done) for stack in planned) if stack.rates]
     work = functools.partial(train, slice_=slice_, data_dir=data_dir)
-    return grid.train_stacks("uci-ensemble", waiting, len(planned), work, path, FIELDS, stop_after, jobs)
+    with only_run_in(folder):
+        done = {(row["kind"], row["task"], row["seed"]) for row in grid.rows_of(path, slice_, FIELDS)}
+        waiting = [stack for stack in (_left(stack, slice_, done) for stack in planned) if stack.rates]
+        return grid.train_stacks("uci-ensemble", waiting, len(planned), work, path, FIELDS, stop_after, jobs)
 
 
 def plan(rows, slice_):

@@ -51,7 +51,7 @@ class Candidate(NamedTuple):
     parameters: int
 
 
-def run(out, tasks=None, seeds=None, data_dir=None):
+def run(out, tasks=None, data_dir=None):
     """Trains a network for each task and writes `out/hub/snn_mlpN.uci-TASK`.
 
     The smallest one that is as good on the validation rows as the one that the
@@ -67,7 +67,6 @@ def run(out, tasks=None, seeds=None, data_dir=None):
         out: Folder of the results; `out/uci/runs.csv` has the runs.
         tasks: Names without `uci/`; by default all that are complete and have
             no folder yet, the largest first.
-        seeds: One seed; by default the slice's first.
         data_dir: As for `zoo.load_dataset`.
 
     Returns:
@@ -78,7 +77,7 @@ def run(out, tasks=None, seeds=None, data_dir=None):
             diverged.
     """
     slice_ = grid.read_slice(pathlib.Path(out) / "uci")
-    seed = (seeds or slice_.settings["seeds"])[0]
+    seed = slice_.settings["seeds"][0]
     chosen = grid.selected(pathlib.Path(out) / "uci", slice_, METHOD, seed, tasks)
     longer = {
         row["task"]: row

@@ -11,7 +11,6 @@ import numpy as np
 from training import uci
 from training.machine import hardware
 from training.stacked import Program
-from training.stacked import Stack
 
 
 def speed(out, methods=("SNN",), tasks=None, stack=0, fits=2, data_dir=None):
@@ -61,9 +60,7 @@ def compare(job, slice_, fits, data_dir):
 
     wall, cpu = time.perf_counter(), time.process_time()
     program = Program(arch, *job.shape, **options)
-    stacked = Stack(program, members, job.batch_size, settings["rows_per_period"], settings["window"])
-    for _ in range(settings["periods"]):
-        stacked.advance()
+    stacked = uci.trained_stack(program, members, job.batch_size, settings)
     stacked.results()
     stacked.test(tables)
     ours = time.perf_counter() - wall, time.process_time() - cpu
