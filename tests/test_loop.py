@@ -20,12 +20,14 @@ import pytest
 from training import Recipe
 from training import get_recipe
 from training import loop
+from training import minutes
 from training import queue
 from training import run
 from training.__main__ import main as training_command
 from training.curves import curves_png
+from training.minutes import Clock
 from training.queue import read_queue
-from training.run import Clock
+from training.standardisation import image_statistics
 from zoo.folders import write_sums
 from zoo.pretrained import load_folder
 
@@ -134,7 +136,7 @@ def test_the_papers_schedules(tag, first_steps):
 def test_images_of_ones_own_are_standardised_by_their_own_statistics():
     x = np.random.default_rng(0).integers(0, 256, (20, 5, 7, 3), "uint8")
     x[..., 2] = 9
-    found = run.image_statistics(x)
+    found = image_statistics(x)
     np.testing.assert_allclose(found["mean"], x.mean((0, 1, 2), dtype="float64"), rtol=1e-12)
     np.testing.assert_allclose(found["std"][:2], x.std((0, 1, 2), dtype="float64")[:2], rtol=1e-12)
     assert found["std"][2] == 1  # constant
@@ -858,43 +860,43 @@ def test_the_test_rows_are_read_once(tmp_path, monkeypatch):
     predict = run.predict
     monkeypatch.setattr(run, "predict", lambda model, x: reads.append(len(x)) or predict(model, x))
     model, data = loop.build(TINY, 2), Data()
-    first = run._test_once(model, data, tmp_path)
-    again = run._test_once(model, data, tmp_path)
+    fitted = loop.Fitted(model, [], [value + 1 for value in model.get_weights()], np.zeros(0), [])
+    first = run._test_once(fitted, TINY, data, tmp_path)
+    again = run._test_once(fitted, TINY, data, tmp_path)
     assert reads == [20]
-    np.testing.assert_array_equal(first[0], again[0])
-    model.set_weights([value + 1 for value in model.get_weights()])
+    np.testing.assert_array_equal(first.logits, again.logits)
+    other = dataclasses.replace(TINY, average=0.9, publish="average")
     with pytest.raises(ValueError, match="the test rows were read for other weights of this run"):
-        run._test_once(model, data, tmp_path)
+        run._test_once(fitted, other, data, tmp_path)
     assert reads == [20]
 
 
 def test_minutes_become_epochs_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "load_dataset", lambda *_: Data())
     recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=7)
     arguments = recipe, Data(), {"num_features": 5}, tmp_path, 1
-    epochs = run.epochs_in(2, *arguments)
+    epochs = minutes.epochs_in(2, *arguments)
     assert epochs >= 1
     fit = loop.fit
     monkeypatch.setattr(loop, "fit", lambda *_: pytest.fail("timed again"))
-    assert run.epochs_in(2, *arguments) == epochs
+    assert minutes.epochs_in(2, *arguments) == epochs
     monkeypatch.setattr(loop, "fit", fit)
-    assert run.epochs_in(200, *arguments) > epochs
+    assert minutes.epochs_in(200, *arguments) > epochs
     monkeypatch.setattr(loop, "fit", lambda *_: pytest.fail("timed again"))
-    assert run.epochs_in(2, *arguments) == epochs  # other minutes in between do not lose it
+    assert minutes.epochs_in(2, *arguments) == epochs  # other minutes in between do not lose it
 
 
 @pytest.mark.parametrize("stop_after", [None, 1e-9])
 def test_what_stops_a_run_stops_the_timing_of_its_steps(tmp_path, monkeypatch, stop_after):
-    class Clock(run.Clock):
+    class Clock(minutes.Clock):
         def on_train_batch_begin(self, batch, logs=None):
             super().on_train_batch_begin(batch, logs)
             if stop_after is None and batch == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(run, "Clock", Clock)
+    monkeypatch.setattr(minutes, "Clock", Clock)
     recipe = get_recipe("snn_mlp2.wine")
     with pytest.raises(loop.Interrupted, match="snn_mlp2.wine stopped while its first steps were timed"):
-        run.epochs_in(2, recipe, Data(), {"num_features": 5}, tmp_path, 1, lambda: stop_after)
+        minutes.epochs_in(2, recipe, Data(), {"num_features": 5}, tmp_path, 1, lambda: stop_after)
     assert not list(tmp_path.iterdir())
 
 
@@ -959,7 +961,7 @@ def test_what_is_published_is_float32_whatever_the_callers_policy(tmp_path):
 @pytest.mark.usefixtures("no_cross_validation")
 def test_another_run_does_not_take_the_place_of_a_bundled_one(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "BUNDLED", tmp_path / "weights")
-    monkeypatch.setattr("training.card.BUNDLED", tmp_path / "weights")
+    monkeypatch.setattr("training.folder_files.BUNDLED", tmp_path / "weights")
     recipe = dataclasses.replace(get_recipe("snn_mlp2.wine"), epochs=3)
     bundled = tmp_path / "weights" / recipe.name / "recipe.json"
     bundled.parent.mkdir(parents=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import zoo
-from training.card import safetensors_bytes
+from training.folder_files import safetensors_bytes
 from zoo import datasets
 from zoo.evaluation import log_probabilities
 from zoo.folders import check_folder

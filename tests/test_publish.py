@@ -30,7 +30,7 @@ from training import publish
 from training.__main__ import main
 from training.card import card_text
 from training.card import rewrite
-from training.card import safetensors_bytes
+from training.folder_files import safetensors_bytes
 from training.publishing import FILES
 from training.publishing import check_publishable
 from training.publishing import completed
@@ -230,7 +230,7 @@ def test_a_dry_run_checks_and_asks_nothing_of_the_hub(hub, finished, capsys):
 
 def test_the_package_leaves_out_what_publishing_makes_again(hub, finished, unchecked, tmp_path, monkeypatch, capsys):
     """Of model.safetensors the package keeps the sum: what is published is the folder with the file, byte for byte."""
-    monkeypatch.setattr("training.card.BUNDLED", tmp_path / "weights")
+    monkeypatch.setattr("training.folder_files.BUNDLED", tmp_path / "weights")
     folder = pathlib.Path(shutil.copytree(finished, tmp_path / "weights" / SMALL))
     assert rewrite(folder) == sha256(finished / SUMS)
     assert {path.name for path in folder.iterdir()} == {SUMS, *FILES} - {"model.safetensors"}

@@ -17,9 +17,9 @@ from training.__main__ import main
 from training.card import rewrite
 from training.compact import compact
 from training.compact import round_kernels
+from training.folder_files import logits_npz
+from training.folder_files import npz_bytes
 from training.publishing import check_publishable
-from training.run import logits_npz
-from training.run import npz_bytes
 from zoo.evaluation import log_probabilities
 from zoo.folders import sha256
 from zoo.folders import write_sums

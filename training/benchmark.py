@@ -23,10 +23,10 @@ from training import robustness as robust
 from training import signal as signals
 from training import speed
 from training.machine import hardware
+from training.minutes import Clock
 from training.optimizer import CoupledSGD
 from training.recipes import TABULAR
 from training.recipes import get_recipe
-from training.run import Clock
 from training.tabular import choices
 from training.tabular import validation_accuracy
 from zoo.datasets import load_dataset

@@ -1,32 +1,37 @@
 """Model cards, made from the facts in recipe.json, and folders made up to date with them."""
 
-import csv
-import importlib.util
-import io
 import itertools
 import json
 import pathlib
 import shutil
-import sys
 import tempfile
 
 from training import markdown
+from training.folder_files import SAFETENSORS
+from training.folder_files import leave_out_second_copy
+from training.folder_files import safetensors_bytes
 from training.report import others_weights
 from zoo.card import card_head
 from zoo.card import dataset_in_words
 from zoo.card import known_dataset
 from zoo.card import short_card
 from zoo.card import snippet
+from zoo.datasets import load_dataset
+from zoo.details import read_details
+from zoo.evaluation import top1_by_superclass
 from zoo.figures import in_percent
 from zoo.figures import mean_and_spread
+from zoo.folders import put_in_place
+from zoo.folders import sha256
+from zoo.folders import write_sums
+from zoo.hub import SUMS
 from zoo.hub import repository_of
-from zoo.registry import BUNDLED
+from zoo.inference import predict
+from zoo.pretrained import load_folder
 from zoo.registry import read_index
 from zoo.registry import train_command
-from zoo.storage import as_stored
 
 LICENSE = "apache-2.0"
-SAFETENSORS = "model.safetensors"
 OWN_DATA = "own data"  # in place of a data set's name and sum: `python -m training train --data`
 
 
@@ -131,44 +136,6 @@ def own_card(model, details, pictures=()):
     return "\n".join(parts)
 
 
-def training_files(model, history, picture, draw):
-    """What stands beside the weights of anyone's own model: the history, a picture, the weights as model.safetensors.
-
-    What cannot be made here is left out with a line on stderr, rather than lose the training.
-
-    Args:
-        model: The trained model.
-        history: One dictionary per epoch.
-        picture: Name of the picture's file.
-        draw: Makes the bytes of the picture.
-
-    Returns:
-        `{name: bytes}` for `zoo.save_model`.
-    """
-    files = {"history.csv": history_csv(history)}
-    for name, library, make in (
-        (picture, "matplotlib", draw),
-        (SAFETENSORS, "safetensors", lambda: safetensors_bytes(model)),
-    ):
-        if importlib.util.find_spec(library) is None:
-            print(f"no {library}, so no {name}; pip install 'keras-mpelu[train]'", file=sys.stderr)
-            continue
-        try:
-            files[name] = make()
-        except ValueError as error:  # of names that are not the user's doing
-            print(f"no {name}: {error}", file=sys.stderr)
-    return files
-
-
-def history_csv(history):
-    """The history as CSV bytes, one row per epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue().encode()
-
-
 def _settings(recipe):
     rows = [
         (key, value)
@@ -232,13 +199,6 @@ def rewrite(folder, data_dir=None, details=None):
     Raises:
         ValueError: the folder is not sound.
     """
-    from zoo.details import read_details
-    from zoo.folders import put_in_place
-    from zoo.folders import sha256
-    from zoo.folders import write_sums
-    from zoo.hub import SUMS
-    from zoo.pretrained import load_folder
-
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {str(folder)!r}")
@@ -270,10 +230,6 @@ def rewrite(folder, data_dir=None, details=None):
 
 def _missing_figures(details, model, data_dir):
     """Figures of the test rows that recipe.json lacks."""
-    from training.run import by_superclass
-    from zoo.datasets import load_dataset
-    from zoo.inference import predict
-
     if details["data"]["name"] != "cifar100" or "top1_by_superclass" in details["results"]:
         return {}
     try:
@@ -283,32 +239,11 @@ def _missing_figures(details, model, data_dir):
     return by_superclass(dataset, predict(model, dataset.x_test))
 
 
-def safetensors_bytes(model):
-    """All weights of a model by their paths, such as `stem_conv/kernel`, in the safetensors format."""
-    import numpy as np
-    from safetensors.numpy import save
-
-    tensors = {
-        weight.path: as_stored(np.asarray(value, order="C"))  # np.ascontiguousarray gives a number an axis
-        for weight, value in zip(model.weights, model.get_weights(), strict=True)
-    }
-    if len(tensors) < len(model.weights):
-        raise ValueError(f"{model.name} has layers of one name, so its weights cannot be told apart; name every layer")
-    # One entry of metadata: the library writes several in an order of its own at every call, and the bytes are summed.
-    return save(tensors, metadata={"format": "keras"})
-
-
-def leave_out_second_copy(new, place):
-    """Removes model.safetensors from a folder that is for the package, where few would read it; its sum stays.
-
-    `training.publishing.completed` makes it again, byte for byte.
-
-    Args:
-        new: The folder.
-        place: Where it is put.
-    """
-    if pathlib.Path(place).resolve().parent == BUNDLED.resolve():
-        (pathlib.Path(new) / SAFETENSORS).unlink(missing_ok=True)
+def by_superclass(dataset, logits):
+    """What the card of a CIFAR-100 model says beside the figures of every data set."""
+    if dataset.name != "cifar100":
+        return {}
+    return {"top1_by_superclass": top1_by_superclass(logits.argmax(axis=1), dataset.y_test, dataset.class_names)}
 
 
 def _table(header, rows):

@@ -5,14 +5,14 @@ import pathlib
 import keras
 import numpy as np
 
-from training.card import SAFETENSORS
+from training.card import by_superclass
 from training.card import card_text
 from training.card import is_of_a_recipe
-from training.card import leave_out_second_copy
 from training.card import rewrite
-from training.card import safetensors_bytes
-from training.run import by_superclass
-from training.run import logits_npz
+from training.folder_files import SAFETENSORS
+from training.folder_files import leave_out_second_copy
+from training.folder_files import logits_npz
+from training.folder_files import safetensors_bytes
 from zoo.datasets import load_dataset
 from zoo.details import read_details
 from zoo.evaluation import check_same_data

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from training.card import own_card
-from training.card import training_files
 from training.curves import curves_png
 from training.finetune_table import finetune_table
+from training.folder_files import training_files
 from training.interrupting import interruptible
 from training.own_data import check_writable
 from training.own_data import hold_out

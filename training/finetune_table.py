@@ -10,7 +10,7 @@ import numpy as np
 
 from training import markdown
 from training.card import own_card
-from training.card import training_files
+from training.folder_files import training_files
 from training.interrupting import interruptible
 from training.own_data import hold_out
 from training.own_data import labels_of

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 
 from training.card import LICENSE
-from training.card import SAFETENSORS
 from training.card import is_of_a_recipe
-from training.card import safetensors_bytes
+from training.folder_files import SAFETENSORS
+from training.folder_files import safetensors_bytes
 from zoo.card import eval_results
 from zoo.card import example_shape
 from zoo.card import snippet

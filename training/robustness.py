@@ -15,7 +15,7 @@ import math
 
 import keras
 
-from training.run import builder_arguments
+from training.standardisation import builder_arguments
 from zoo.datasets import load_dataset
 from zoo.registry import create_model
 

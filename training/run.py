@@ -3,15 +3,14 @@
 import dataclasses
 import hashlib
 import importlib.util
-import io
 import json
 import math
 import pathlib
 import shutil
 import statistics
 import sys
-import tempfile
 import time
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -19,18 +18,22 @@ import numpy as np
 from training import further_seeds
 from training import loop
 from training.card import OWN_DATA
-from training.card import SAFETENSORS
+from training.card import by_superclass
 from training.card import card_text
-from training.card import history_csv
 from training.card import is_of_a_recipe
-from training.card import leave_out_second_copy
 from training.card import own_card
-from training.card import safetensors_bytes
 from training.curves import curves_png
 from training.distillation import ask_teachers
 from training.distillation import differing_teachers
+from training.folder_files import SAFETENSORS
+from training.folder_files import history_csv
+from training.folder_files import leave_out_second_copy
+from training.folder_files import logits_npz
+from training.folder_files import npz_bytes
+from training.folder_files import safetensors_bytes
 from training.machine import bfloat16_is_slow
 from training.machine import versions
+from training.minutes import epochs_in
 from training.own_data import check_writable
 from training.own_data import hold_out
 from training.own_data import loadable
@@ -38,12 +41,13 @@ from training.own_data import own_dataset
 from training.recipes import differences
 from training.recipes import same_choice
 from training.recipes import stored_seeds
+from training.standardisation import builder_arguments
+from training.standardisation import image_statistics
 from zoo.datasets import SCIKIT_LEARN
 from zoo.datasets import list_datasets
 from zoo.datasets import load_dataset
 from zoo.evaluation import log_probabilities
 from zoo.evaluation import metrics
-from zoo.evaluation import top1_by_superclass
 from zoo.folders import put_in_place
 from zoo.folders import sha256
 from zoo.hub import SUMS
@@ -55,7 +59,6 @@ from zoo.registry import train_command
 from zoo.saving import save_model
 
 PACKAGING = ("huggingface_hub", "matplotlib", "safetensors")  # for the card, the picture, model.safetensors
-UNLIKELY = 1e-4  # of the stored test logits
 TEACHERS_KNOW = "the teachers were trained on the held-out rows too"
 SPLIT_SEED = 0  # of the validation split: the same for all recipes, or they could not be compared
 
@@ -126,15 +129,8 @@ def train(
     def minutes_left():
         return None if stop_after is None else stop_after - (time.monotonic() - started) / 60
 
-    if epochs is not None and minutes is not None:
-        raise ValueError(f"epochs or minutes, not both; received epochs={epochs} and minutes={minutes}")
-    if minutes is not None and not 0 < minutes < float("inf"):
-        raise ValueError(f"minutes is a number above 0; received {minutes}")
-    if stop_after is not None and math.isnan(stop_after):
-        raise ValueError(f"stop_after is a number of minutes; received {stop_after}")
     seeds = tuple(seeds or recipe.seeds)
-    if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
-        raise ValueError(f"seeds are different whole numbers from 0 to 2**32 - 1; received {list(seeds)}")
+    _check_options(seeds, epochs, minutes, stop_after, validation)
     if data is not None:
         if bundle:
             raise ValueError(f"weights of one's own data ({data}) are not for the package; leave bundle out")
@@ -153,21 +149,9 @@ def train(
     recipe = dataclasses.replace(recipe, **{field: value for field, value in given.items() if value is not None})
     home = pathlib.Path(out) / recipe.name
     check_writable(home)
-    if tensorboard is not None:
-        for name in ("tensorflow", "tensorboard"):
-            if importlib.util.find_spec(name) is None:
-                raise ModuleNotFoundError(f"TensorBoard's logs need {name}; install it, or leave them out")
-    missing = [name for name in PACKAGING if importlib.util.find_spec(name) is None]
-    if missing:
-        print(
-            f"{', '.join(missing)} missing here: the run trains and keeps its checkpoints, but the folder of weights "
-            f"is to be made where the extra keras-mpelu[train] is installed, by the same command on the same {out}",
-            file=sys.stderr,
-        )
+    missing = _missing_packages(tensorboard, out)
     dataset = load_dataset(recipe.dataset, data_dir) if data is None else own_dataset(data, recipe.arch, label)
     if validation is not None:
-        if not 0 < validation < 1:
-            raise ValueError(f"validation is a fraction between 0 and 1; received {validation}")
         dataset = hold_out(dataset.x_train, dataset.y_train, dataset.class_names, (), validation, SPLIT_SEED)
         home = home / f"validation-{validation}"
     if data is not None and recipe.batch_size > len(dataset.x_train):
@@ -188,17 +172,10 @@ def train(
     if bundle and validation is None:
         bundled = BUNDLED / recipe.name / "recipe.json"
         _refuse_another(bundled, recipe, seeds, "leave --bundle out, or remove the bundled folder")
-    if recipe.dtype == "mixed_bfloat16" and bfloat16_is_slow():
-        print(
-            f"{recipe.name} trains in bfloat16, for which this processor has no instructions: it can take ten times as "
-            "long as in float32; --dtype float32 makes another run of it, of which the card tells",
-            file=sys.stderr,
-        )
-    if recipe.teachers and validation is not None:
-        print(f"{recipe.name}: {TEACHERS_KNOW}, so the figures on these flatter it", file=sys.stderr)
+    _warn(recipe, validation)
     loop.check_devices(devices, recipe.batch_size)  # before the teachers, who take their time
     taught = ask_teachers(recipe, dataset, home, minutes_left)
-    runs = []
+    ended = []
     for seed in seeds:
         left = minutes_left()
         if left is not None and left <= 0:
@@ -218,55 +195,40 @@ def train(
             taught=taught,
         )
         if validation is not None:
-            runs.append({"seed": seed, **_validated(fitted, dataset)})
-            continue
-        if missing:
-            continue
-        if recipe.publish == "average":
-            fitted.model.set_weights(fitted.average)
-        logits, figures = _test_once(fitted.model, dataset, folder)
-        runs.append((fitted, logits, figures))
+            ended.append({"seed": seed, **_validated(fitted, dataset)})
+        elif not missing:
+            ended.append(_test_once(fitted, recipe, dataset, folder))
     if validation is not None:
-        facts = {
-            "recipe": dataclasses.asdict(recipe),
-            "rows": len(dataset.y_test),
-            "runs": runs,
-            "choice": better_weights(runs),
-            **({"caution": TEACHERS_KNOW} if recipe.teachers else {}),
-        }
-        loop.checkpoints.write_atomically(home / "validation.json", (json.dumps(facts, indent=1) + "\n").encode())
-        return home / "validation.json"
+        return _write_validation(made, recipe, dataset, ended)
     if missing:
         return home
-    minutes_taken = round(sum(row["seconds"] for run in runs for row in run[0].history) / 60, 1)
-    machines = [machine for run in runs for machine in run[0].machines]
+    machines = [machine for run in ended for machine in run.fitted.machines]
     hardware, backend = (", then ".join(dict.fromkeys(names)) for names in zip(*machines, strict=True))
+    how = {
+        "minutes": round(sum(row["seconds"] for run in ended for row in run.fitted.history) / 60, 1),
+        "hardware": hardware,
+    }
+    used = {**versions(), "backend": backend}
+    top1_by_seed = [run.figures["top1"] for run in ended]
+    command = command_of(named, recipe, seeds, devices)
     if add_to is not None:
         further_seeds.check_addable(add_to, recipe, seeds, dataset)  # another process may have added to it meanwhile
-        return further_seeds.add(
-            add_to,
-            seeds=list(seeds),
-            top1_by_seed=[run[2]["top1"] for run in runs],
-            minutes=minutes_taken,
-            hardware=hardware,
-            versions={**versions(), "backend": backend},
-            command=command_of(named, recipe, seeds, devices).get("command", train_command(named.name)),
-        )
-    fitted, logits, figures = runs[0]
+        command = command.get("command", train_command(named.name))
+        return further_seeds.add(add_to, list(seeds), top1_by_seed, **how, versions=used, command=command)
 
+    first = ended[0]
     published = loop.build(recipe, len(dataset.class_names), **arguments)
-    published.set_weights(fitted.model.get_weights())
+    published.set_weights(first.fitted.model.get_weights())
     results = {
         "dataset": dataset.name,
-        **figures,
-        **by_superclass(dataset, logits),
+        **first.figures,
+        **by_superclass(dataset, first.logits),
         "seeds": list(seeds),
-        "top1_by_seed": [run[2]["top1"] for run in runs],
+        "top1_by_seed": top1_by_seed,
         "parameters": trainable_parameters(published),
         "macs": multiply_accumulates(published),
         "epochs": recipe.epochs,
-        "minutes": minutes_taken,
-        "hardware": hardware,
+        **how,
         **_cross_validation(recipe, dataset),
     }
     details = {
@@ -283,19 +245,20 @@ def train(
         "class_names": list(dataset.class_names),
         "feature_names": list(dataset.feature_names),
         "results": results,
-        "versions": {**versions(), "backend": backend},
-        **(command_of(named, recipe, seeds, devices) if data is None else {}),
+        "versions": used,
+        **(command if data is None else {}),
     }
+    history, alpha_beta = first.fitted.history, first.fitted.alpha_beta
     weights = save_model(
         published,
         home / recipe.name,
         details=details,
         card=card_text(details) if data is None else own_card(published, details, ("curves.png",)),
         files={
-            "history.csv": history_csv(fitted.history),
-            "curves.png": curves_png(fitted.history, f"{recipe.name}, seed {seeds[0]}", fitted.alpha_beta),
+            "history.csv": history_csv(history),
+            "curves.png": curves_png(history, f"{recipe.name}, seed {seeds[0]}", alpha_beta),
             SAFETENSORS: safetensors_bytes(published),
-            "test_logits.npz": logits_npz(logits),
+            "test_logits.npz": logits_npz(first.logits),
         },
         overwrite=True,
     )
@@ -305,6 +268,50 @@ def train(
         leave_out_second_copy(copy, weights)
         put_in_place(copy, weights)
     return weights
+
+
+def _check_options(seeds, epochs, minutes, stop_after, validation):
+    if epochs is not None and minutes is not None:
+        raise ValueError(f"epochs or minutes, not both; received epochs={epochs} and minutes={minutes}")
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise ValueError(f"minutes is a number above 0; received {minutes}")
+    if stop_after is not None and math.isnan(stop_after):
+        raise ValueError(f"stop_after is a number of minutes; received {stop_after}")
+    if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
+        raise ValueError(f"seeds are different whole numbers from 0 to 2**32 - 1; received {list(seeds)}")
+    if validation is not None and not 0 < validation < 1:
+        raise ValueError(f"validation is a fraction between 0 and 1; received {validation}")
+
+
+def _missing_packages(tensorboard, out):
+    """Those without which there is no folder of weights; a line on stderr names them.
+
+    Raises:
+        ModuleNotFoundError: TensorBoard's logs are asked for, and it is missing.
+    """
+    if tensorboard is not None:
+        for name in ("tensorflow", "tensorboard"):
+            if importlib.util.find_spec(name) is None:
+                raise ModuleNotFoundError(f"TensorBoard's logs need {name}; install it, or leave them out")
+    missing = [name for name in PACKAGING if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"{', '.join(missing)} missing here: the run trains and keeps its checkpoints, but the folder of weights "
+            f"is to be made where the extra keras-mpelu[train] is installed, by the same command on the same {out}",
+            file=sys.stderr,
+        )
+    return missing
+
+
+def _warn(recipe, validation):
+    if recipe.dtype == "mixed_bfloat16" and bfloat16_is_slow():
+        print(
+            f"{recipe.name} trains in bfloat16, for which this processor has no instructions: it can take ten times as "
+            "long as in float32; --dtype float32 makes another run of it, of which the card tells",
+            file=sys.stderr,
+        )
+    if recipe.teachers and validation is not None:
+        print(f"{recipe.name}: {TEACHERS_KNOW}, so the figures on these flatter it", file=sys.stderr)
 
 
 def command_of(named, recipe, seeds, devices):
@@ -348,61 +355,6 @@ def logs_of(recipe, seed, folder, tensorboard):
         yield keras.callbacks.TensorBoard(str(pathlib.Path(tensorboard) / recipe.name / f"seed{seed}"))
 
 
-def epochs_in(minutes, recipe, dataset, arguments, home, devices, minutes_left=lambda: None):
-    """Epochs that fit into the minutes here, from the time of some steps; the same minutes keep their number.
-
-    Raises:
-        training.loop.Interrupted: a signal or the end of the minutes left came before the steps were timed.
-    """
-    known = loop.checkpoints.timed_epochs(home)
-    if minutes in known:
-        return known[minutes]
-    clock = Clock()
-    long_enough = recipe.rescaled(Clock.WARM + Clock.TIMED + 1)
-    taught = ask_teachers(recipe, dataset, home, minutes_left)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            rows = dataset.x_train, dataset.y_train, len(dataset.class_names)
-            loop.fit(long_enough, *rows, folder, 0, minutes_left(), arguments, True, devices, [clock], taught)
-        except loop.Interrupted:
-            if clock.seconds_per_step is None:
-                raise loop.Interrupted(f"{recipe.name} stopped while its first steps were timed") from None
-    epochs = int(60 * minutes / (clock.seconds_per_step * (len(dataset.x_train) // recipe.batch_size)))
-    if epochs < 1:
-        raise ValueError(
-            f"{recipe.name} takes {clock.seconds_per_step:.3f} s a step here: no epoch fits in {minutes} minutes"
-        )
-    print(
-        f"{recipe.name}: {clock.seconds_per_step:.4f} s a step here, so {epochs} epochs in {minutes} minutes",
-        flush=True,
-    )
-    home.mkdir(parents=True, exist_ok=True)
-    rows = [[*row] for row in {**known, minutes: epochs}.items()]
-    loop.checkpoints.write_atomically(home / loop.checkpoints.TIMED_EPOCHS, json.dumps(rows).encode())
-    return epochs
-
-
-class Clock(keras.callbacks.Callback):
-    """Times the steps of some calls after the first ones, which compile, and ends `fit`."""
-
-    WARM, TIMED = 10, 60
-    seconds_per_step = None  # until they are timed
-
-    def on_train_begin(self, logs=None):
-        self.step = 0
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if self.step in (self.WARM, self.WARM + self.TIMED):
-            float(self.model.metrics[0].result())  # waits for the device
-            done = int(self.model.optimizer.iterations)  # a call can be of several steps
-            if self.step == self.WARM:
-                self.started, self.before = time.monotonic(), done
-            else:
-                self.seconds_per_step = (time.monotonic() - self.started) / (done - self.before)
-                self.model.stop_training = True
-        self.step += 1
-
-
 def _validated(fitted, dataset):
     """Figures on the held-out rows of the last weights, and of their moving average."""
     figures = {}
@@ -417,6 +369,18 @@ def _validated(fitted, dataset):
     return figures
 
 
+def _write_validation(path, recipe, dataset, ended):
+    facts = {
+        "recipe": dataclasses.asdict(recipe),
+        "rows": len(dataset.y_test),
+        "runs": ended,
+        "choice": better_weights(ended),
+        **({"caution": TEACHERS_KNOW} if recipe.teachers else {}),
+    }
+    loop.checkpoints.write_atomically(path, (json.dumps(facts, indent=1) + "\n").encode())
+    return path
+
+
 def better_weights(runs):
     """Which of `"last"` and `"average"` has the better mean top-1 on the validation rows; of equals the last."""
     means = {
@@ -427,29 +391,19 @@ def better_weights(runs):
     return choice
 
 
-def builder_arguments(dataset):
-    """What a model takes from its data: the columns' mean and variance on the training rows."""
-    if dataset.x_train.ndim != 2:
-        return {}
-    variance = dataset.x_train.var(axis=0, dtype="float64")
-    return {
-        "num_features": dataset.x_train.shape[1],
-        "mean": dataset.x_train.mean(axis=0, dtype="float64").tolist(),
-        # A constant column stays constant; 1 keeps it finite.
-        "variance": np.where(variance > 0, variance, 1.0).tolist(),
-    }
+class Tested(NamedTuple):
+    """A seed that has ended: what `loop.fit` made, logits and figures on the test rows of the weights to publish."""
+
+    fitted: loop.Fitted
+    logits: np.ndarray
+    figures: dict
 
 
-def image_statistics(x):
-    """Mean and deviation of each channel of the training images, for the builder."""
-    mean = x.mean((0, 1, 2), dtype="float64")
-    # An image at a time: np.std would make a copy of all in float64.
-    variance = sum(((image - mean) ** 2).sum((0, 1)) for image in x) / x[..., 0].size
-    return {"mean": mean.tolist(), "std": np.where(variance > 0, np.sqrt(variance), 1.0).tolist()}
-
-
-def _test_once(model, dataset, folder):
-    """Logits and figures on the test rows; kept, so that a second call does not read them again."""
+def _test_once(fitted, recipe, dataset, folder):
+    """A `Tested`; the logits are kept, so that a second call does not read the test rows again."""
+    model = fitted.model
+    if recipe.publish == "average":
+        model.set_weights(fitted.average)
     digest = hashlib.sha256(b"".join(np.asarray(value).tobytes() for value in model.get_weights())).hexdigest()
     kept = folder / f"test-{digest[:16]}.npz"  # of these weights and no others
     if not kept.exists():
@@ -460,14 +414,7 @@ def _test_once(model, dataset, folder):
             )
         loop.checkpoints.write_atomically(kept, npz_bytes(logits=predict(model, dataset.x_test)))
     logits = np.load(kept)["logits"]
-    return logits, metrics(log_probabilities(logits, are_probabilities=False), dataset.y_test)
-
-
-def by_superclass(dataset, logits):
-    """What the card of a CIFAR-100 model says beside the figures of every data set."""
-    if dataset.name != "cifar100":
-        return {}
-    return {"top1_by_superclass": top1_by_superclass(logits.argmax(axis=1), dataset.y_test, dataset.class_names)}
+    return Tested(fitted, logits, metrics(log_probabilities(logits, are_probabilities=False), dataset.y_test))
 
 
 def _cross_validation(recipe, dataset):
@@ -476,27 +423,6 @@ def _cross_validation(recipe, dataset):
     from training.tabular import cross_validate
 
     return {"cross_validation": cross_validate(recipe, dataset)}
-
-
-def logits_npz(logits):
-    """What a folder keeps of the test rows: logarithms of probabilities (which are logits too), in float16.
-
-    The classes of a row below `UNLIKELY` share their sum equally, so a file of 100 classes takes a third. No
-    probability moves by more than `UNLIKELY` and float16's rounding (some 3e-4). It is for comparing predictions:
-    figures are the card's, for the cross-entropy of a true class among the shared ones is lost.
-    """
-    logarithms = log_probabilities(logits, are_probabilities=False)
-    unlikely = logarithms < math.log(UNLIKELY)
-    shared = np.exp(logarithms).sum(axis=1, where=unlikely) / np.maximum(unlikely.sum(axis=1), 1)
-    with np.errstate(divide="ignore"):  # where no class is unlikely, or all of them are 0
-        shared = np.maximum(np.log(shared), np.finfo("float16").min)
-    return npz_bytes(logits=np.where(unlikely, shared[:, None], logarithms).astype("float16"))
-
-
-def npz_bytes(**arrays):
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def describe(weights):

@@ -7,13 +7,12 @@ import tempfile
 import numpy as np
 
 from training import loop
+from training.standardisation import builder_arguments
+from zoo.datasets import Dataset
 
 
 def accuracy_of(recipe, train, test, num_classes, seed=0):
     """Test accuracy of a recipe trained on one split, standardised on its training rows."""
-    from training.run import builder_arguments
-    from zoo.datasets import Dataset
-
     dataset = Dataset(recipe.dataset, *train, *test, (), (), "")
     with tempfile.TemporaryDirectory() as folder:
         arguments = builder_arguments(dataset)

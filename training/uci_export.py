@@ -11,14 +11,14 @@ import numpy as np
 from training import uci as grid
 from training import uci_ensemble
 from training.card import LICENSE
-from training.card import SAFETENSORS
 from training.card import card_text
-from training.card import history_csv
-from training.card import safetensors_bytes
 from training.curves import curves_png
+from training.folder_files import SAFETENSORS
+from training.folder_files import history_csv
+from training.folder_files import npz_bytes
+from training.folder_files import safetensors_bytes
 from training.machine import hardware
 from training.machine import versions
-from training.run import npz_bytes
 from training.stacked import Trained
 from zoo import uci
 from zoo.datasets import load_dataset
