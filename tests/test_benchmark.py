@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import importlib
+import inspect
 import os
 import shutil
 import time
@@ -20,6 +22,8 @@ from training import modern
 from training import plain_depth
 from training import robustness
 from training import speed
+from training.__main__ import BENCHMARKS
+from training.__main__ import UCI_BENCHMARKS
 from training.machine import hardware
 from zoo import datasets
 
@@ -78,6 +82,17 @@ def test_a_file_with_other_columns_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="some.csv has other columns than are measured now"):
         benchmark._write(path, [({"another": 1}, lambda: pytest.fail("measured in vain"))])
     assert path.read_text() == before
+    jobs = [({"key": 1}, lambda: {"old": 2}), ({"key": 2}, lambda: {"new": 2})]
+    with pytest.raises(ValueError, match="other.csv has other columns than are measured now"):  # in one run, too
+        benchmark._write(tmp_path / "other.csv", jobs)
+    assert (tmp_path / "other.csv").read_text() == before
+
+
+def test_the_command_knows_every_measurement():
+    assert tuple(benchmark.BENCHMARKS) == BENCHMARKS
+    for what, options in UCI_BENCHMARKS.items():
+        run = importlib.import_module(f"training.{what.replace('-', '_')}").run
+        assert set(options) <= set(inspect.signature(run).parameters)
 
 
 def test_ways_take_turns():

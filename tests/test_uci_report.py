@@ -152,7 +152,7 @@ def made_up(tmp_path):
 
 
 def test_report(made_up):
-    path = uci_report.report(made_up)
+    path = uci_report.run(made_up)
     text = path.read_text()
     # iris and wine: the configuration that is better on the validation rows, whatever its test accuracy.
     assert "INCOMPLETE: only 2 of the 114 sound tasks" in text
@@ -175,10 +175,10 @@ def test_report(made_up):
 def test_report_without_runs(made_up):
     (made_up / "uci" / "runs.csv").write_text(",".join(grid.FIELDS) + "\n")
     with pytest.raises(ValueError, match="no sound task is complete"):
-        uci_report.report(made_up)
+        uci_report.run(made_up)
     (made_up / "uci" / "runs.csv").unlink()
     with pytest.raises(FileNotFoundError, match="benchmark uci makes it"):
-        uci_report.report(made_up)
+        uci_report.run(made_up)
 
 
 def test_the_papers_figures_of_the_pretrained_networks_are_table_a11():
@@ -203,7 +203,7 @@ def test_report_with_seeds_and_ensembles(made_up):
         )
     ]
     write_rows(folder / "ensembles.csv", uci_ensemble.FIELDS, rows)
-    text = uci_report.report(made_up).read_text()
+    text = uci_report.run(made_up).read_text()
     # Only iris has all three seeds: 0.9 of runs.csv, 0.7 and 0.6.
     assert "SNN over 1 sound tasks and the seeds 0, 1, 2: mean accuracy 0.7333, standard deviation 0.1528." in text
     # Batch norm has 0.8 there, by which the second and the third are behind, and the mean of the three.
@@ -243,7 +243,7 @@ def test_report_names_networks_that_diverged(made_up):
         writer = csv.DictWriter(file, uci_classical.FIELDS)
         for task in ("wine", "zoo"):
             writer.writerow({"method": "forest", "task": task, "seed": 0, "test_accuracy": 0.8})
-    text = uci_report.report(made_up).read_text()
+    text = uci_report.run(made_up).read_text()
     # Seed 0: 0.9, 0.7 and 0.6; seed 1: 0.7, 0.2 and 0.6. Without wine: 0.75 and 0.65.
     assert "SNN over 3 sound tasks and the seeds 0, 1: mean accuracy 0.6167, standard deviation 0.1650." in text
     assert "1 of these 6 networks diverged (wine at seed 1): their loss was never finite. They are counted" in text
@@ -266,18 +266,18 @@ def test_report_refuses_files_of_another_slice_or_other_columns(made_up):
     runs = (folder / "runs.csv").read_text()
     (folder / "runs.csv").write_text(runs.replace(grid.read_slice(folder).name, "ffffffff"))
     with pytest.raises(ValueError, match="runs.csv has rows of another slice .ffffffff."):
-        uci_report.report(made_up)
+        uci_report.run(made_up)
     (folder / "runs.csv").write_text(runs)
     old = [name for name in uci_ensemble.FIELDS if name != "diverged"]
     (folder / "ensembles.csv").write_text(",".join(old) + "\n")
     with pytest.raises(ValueError, match="ensembles.csv has other columns .*missing: diverged; unknown: none.*move it"):
-        uci_report.report(made_up)
+        uci_report.run(made_up)
 
 
 def test_large_tasks_are_shown_with_their_standard_error(made_up):
     path = made_up / "uci" / "runs.csv"
     path.write_text(path.read_text().replace(",wine,", ",letter,"))
-    text = uci_report.report(made_up).read_text()
+    text = uci_report.run(made_up).read_text()
     assert "| letter | 5000 | 0.7000 |  | 0.0065 | 0.9726 | 0.6000 (BatchNorm) |  |" in text  # sqrt(0.7 x 0.3 / 5000)
     assert set(uci_report.LARGE) <= set(uci.sound_tasks())
 

@@ -1,6 +1,7 @@
 """`python -m training train / finetune / benchmark / card / compact / publish / report`."""
 
 import argparse
+import importlib
 import os
 import pathlib
 import sys
@@ -230,28 +231,12 @@ def _benchmark(args):
 
         measure = measures[args.what]
     else:
-        measure = _uci_benchmark(args.what)
+        measure = importlib.import_module(f"training.{args.what.replace('-', '_')}").run
     try:
         print(measure(args.out, **given))
     except Interrupted as reason:
         print(f"{reason}; the same command goes on from there", file=sys.stderr)
         raise SystemExit(TEMPFAIL) from None
-
-
-def _uci_benchmark(what):
-    if what == "uci":
-        from training.uci import run
-    elif what == "uci-classical":
-        from training.uci_classical import run
-    elif what == "uci-ensemble":
-        from training.uci_ensemble import run
-    elif what == "uci-export":
-        from training.uci_export import run
-    elif what == "uci-speed":
-        from training.uci_speed import speed as run
-    else:
-        from training.uci_report import report as run
-    return run
 
 
 def _card(args):

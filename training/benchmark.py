@@ -541,6 +541,7 @@ def _write(path, jobs, draw=None):
             elif done and list(done[0]) != list(rows[0]):
                 raise ValueError(f"{another}; this was measured now: {rows}")
             writer.writerows(rows)
+        done = done or rows
         print(f"{number} of {len(jobs)}: {rows[-1]}", flush=True)
     if draw:
         print(draw(path))

@@ -47,7 +47,7 @@ class Table(NamedTuple):
         return Table(list(tasks), self.methods, self.accuracy[rows])
 
 
-def report(out):
+def run(out):
     """Writes the report.
 
     Args:

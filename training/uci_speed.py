@@ -13,7 +13,7 @@ from training.machine import hardware
 from training.stacked import Program
 
 
-def speed(out, methods=("SNN",), tasks=None, stack=0, fits=2, data_dir=None):
+def run(out, methods=("SNN",), tasks=None, stack=0, fits=2, data_dir=None):
     """Times a stack of the grid for the first and the last network of a method, and some `fit`s of its members.
 
     Both build, compile and train the same networks with the same steps and
