@@ -22,7 +22,7 @@ import zlib
 
 import numpy as np
 
-from zoo.hub import download
+from zoo import hub
 from zoo.messages import first_line
 from zoo.messages import unknown_name
 
@@ -373,24 +373,22 @@ def read_hub(name, folder):
     arrays = {}
     for split, file in facts.files.items():
         try:
-            path = download(facts.repo, file, facts.revision, repo_type="dataset")
+            path = hub.download(facts.repo, file, facts.revision, repo_type="dataset")
         except OSError as error:
             raise Unavailable(str(error)) from None
+        if expected := facts.file_sums.get(split) or sum_in_cache(path):
+            path = hub.checked(path, facts.repo, facts.revision, file, hub.Sum("sha256", expected), "dataset")
         # Behind the link of the snapshot lies the blob; without deleting that one, the client would link it again.
         blob = path.resolve()
-        mend = f"delete {blob} and run again"
-        with open(blob, "rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        expected = facts.file_sums.get(split) or sum_in_cache(path) or found
-        if found != expected:
-            raise ValueError(f"{file} of {facts.repo} has sha256 {found}, expected {expected}; {mend}")
         try:
             table = pyarrow.parquet.read_table(blob, columns=["img", facts.label])
             images = [decode(record["bytes"]) for record in table["img"].to_pylist()]
             arrays[f"x_{split}"] = np.stack(images)
             arrays[f"y_{split}"] = table[facts.label].to_numpy()
         except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's and PIL's are among these
-            raise ValueError(f"{file} of {facts.repo} cannot be read ({first_line(error)}); {mend}") from None
+            raise ValueError(
+                f"{file} of {facts.repo} cannot be read ({first_line(error)}); delete {blob} and run again"
+            ) from None
     return arrays, blob
 
 

@@ -235,7 +235,6 @@ class _Plan:
         self.norms = {}  # name -> scale and shift of a batch norm that no layer could take in
         self.pointwise = {}  # name of a norm or activation -> Pointwise or ReLU, and its weights
         self.sums = set()  # names of additions that the Pointwise behind them does
-        self.copies = {}  # name -> layer of the new graph
         self.weights_of_copies = []
         layers = {layer.name: layer for layer in model.layers}
         config = model.get_config()  # the one public account of the graph
@@ -346,12 +345,7 @@ class _Plan:
         return self.linear[name]
 
     def copy(self, layer):
-        """The layer of the new graph; a shared one is met more than once."""
-        if layer.name not in self.copies:
-            self.copies[layer.name] = self.new_copy(layer)
-        return self.copies[layer.name]
-
-    def new_copy(self, layer):
+        """The layer of the new graph; Keras asks once for each, however often it is called."""
         if layer.name in self.gone | self.sums or isinstance(layer, keras.layers.Lambda):
             return layer  # not called, or not to be made anew from a configuration
         in_training = layer.name in self.calls and self.calls[layer.name].training  # such as Monte Carlo dropout

@@ -116,7 +116,7 @@ def fetch(address, pin=None):
     # A pin says what the file must be, so the Hub need not be asked whether a tag has moved.
     path = download(repository, first, revision, moves=not pin)
     if pin:
-        path = _checked(path, repository, revision, first, Sum("sha256", pin))
+        path = checked(path, repository, revision, first, Sum("sha256", pin))
     folder = path.parent
     # From here on by commit: a branch that moves meanwhile must not mix two versions.
     sums = read_sums(path) if pin else _reported_sums(repository, folder)
@@ -128,16 +128,20 @@ def fetch(address, pin=None):
             )
     assets = [file for file in sums if file.startswith("assets/") and not pin]
     for file in (*NEEDED, *(file for file in OPTIONAL if file in sums), *assets):
-        _checked(download(repository, file, folder.name), repository, folder.name, file, sums[file])
+        checked(download(repository, file, folder.name), repository, folder.name, file, sums[file])
     return folder
 
 
-def _checked(path, repository, revision, file, expected):
-    """The file, fetched anew if it is not what it should be."""
+def checked(path, repository, revision, file, expected, repo_type="model"):
+    """The file, fetched anew if it is not what it should be.
+
+    Raises:
+        ValueError: it is not even then.
+    """
     if agrees(path, expected):
         return path
     with contextlib.suppress(OSError):  # without a network the message below is the better one
-        path = download(repository, file, revision, force=True)
+        path = download(repository, file, revision, repo_type, force=True)
     if not agrees(path, expected):
         raise ValueError(
             f"{file} of {repository} is not the one expected: {expected.algorithm} {digest(path, expected.algorithm)}, "
