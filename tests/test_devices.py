@@ -109,6 +109,27 @@ def test_two_devices_agree_with_one(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
 
 
+SPLIT = """
+import sys
+import tensorflow as tf
+from training import mirrored_tensorflow as mirrored
+
+mirrored.cores = lambda: int(sys.argv[1])
+mirrored.split_processor(int(sys.argv[2]))
+print(len(mirrored.devices_here()), tf.config.threading.get_intra_op_parallelism_threads())
+mirrored.split_processor(7)  # too late, which is no error here: `check_devices` says what there is
+print(len(mirrored.devices_here()))
+"""
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's")
+@pytest.mark.parametrize("cores, asked, found", [(5, 2, "2 2\n2"), (3, 8, "3 1\n3"), (1, 2, "1 0\n1")])
+def test_a_processor_is_split_into_parts_of_its_cores(cores, asked, found):
+    command = [sys.executable, "-c", SPLIT, str(cores), str(asked)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.strip() == found, result.stderr[-3000:]
+
+
 @pytest.mark.skipif(BACKEND != "torch", reason="the others can")
 def test_on_torch_several_devices_are_a_clear_error():
     with pytest.raises(ValueError, match="devices=2: more than one device needs JAX or TensorFlow; this is torch"):
