@@ -132,11 +132,55 @@ def _through(model, x):
     return x
 
 
-def test_foreign_folders_are_checked_as_they_are_stored(tmp_path):
+def test_what_scales_inputs_keeps_its_digits_wherever_it_is(tmp_path):
+    """Behind augmentation, and in a model within the model; in bfloat16 a mean of 129.3 would be 129."""
+    part = zoo.load_model(IMAGES, features=True)
+    inputs = keras.Input((32, 32, 3))
+    x = part(keras.layers.Rescaling(1.001, name="scale")(keras.layers.RandomFlip(name="flip")(inputs)))
+    outputs = keras.layers.Dense(4, name="last")(keras.layers.Dense(5, name="hidden")(x))
+    model = zoo.load_model(zoo.save_model(keras.Model(inputs, outputs), tmp_path / "model"), dtype="mixed_bfloat16")
+    found = policies(model) | policies(model.get_layer(part.name))
+    assert {found[name] for name in ("flip", "scale", "preprocess", "last")} == {"float32"}
+    assert {found[name] for name in ("hidden", "stem_conv", "features")} == {"mixed_bfloat16"}
+
+
+def test_a_number_to_predict_keeps_its_digits(tmp_path):
+    inputs = keras.Input((3,))
+    x = keras.layers.Dense(1, name="classifier")(keras.layers.Dense(4, name="hidden")(inputs))
+    model = keras.Model(inputs, keras.layers.Rescaling(1000.0, offset=250_001.0, name="target")(x))
+    mixed = zoo.load_model(zoo.save_model(model, tmp_path / "prices"), dtype="mixed_bfloat16")
+    assert policies(mixed) == {"hidden": "mixed_bfloat16", "classifier": "float32", "target": "float32"}
+    assert probabilities(mixed, np.zeros((1, 3), "float32"))[0, 0] == 250_001  # in bfloat16 249,856
+
+
+def test_operations_have_no_policy_of_their_own(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(x * keras.ops.relu(x + 3.0))
+    model = keras.Model(inputs, keras.layers.Dense(3, name="classifier")(x))
+    mixed = zoo.load_model(zoo.save_model(model, tmp_path / "model"), dtype="mixed_bfloat16")
+    assert mixed.get_layer("conv").dtype_policy.name == "mixed_bfloat16"
+    x = images((8, 8, 3)) / np.float32(255)
+    assert 0 < np.abs(probabilities(mixed, x) - probabilities(model, x)).max() < 0.1
+
+
+def test_a_vocabulary_is_not_lost(tmp_path):
+    """It is beside the weights, where `load_weights` does not look."""
+    lookup = keras.layers.IntegerLookup()
+    lookup.adapt(np.array([[5], [7], [7]]))
+    inputs = keras.Input((1,), dtype="int32")
+    x = keras.layers.Flatten()(keras.layers.Embedding(lookup.vocabulary_size(), 3)(lookup(inputs)))
+    keras.Model(inputs, keras.layers.Dense(2)(x)).save(tmp_path / "codes", zipped=False)
+    zoo.load_model(tmp_path / "codes")
+    with pytest.raises(ValueError, match="has vocabularies beside its weights; load it without input_shape and dtype"):
+        zoo.load_model(tmp_path / "codes", dtype="mixed_bfloat16")
+
+
+def test_foreign_folders_are_held_to_their_weights(tmp_path):
     inputs = keras.Input((8, 8, 3))
     outputs = keras.layers.Dense(3, name="classifier")(keras.layers.Flatten()(inputs))
     folder = zoo.save_model(keras.Model(inputs, outputs), tmp_path / "flat")
-    with pytest.raises(ValueError, match=r"flat is not a model that Keras .* can load for images of shape \(9, 9, 3\)"):
+    with pytest.raises(ValueError, match=r"kernel of shape \(243, 3\), which .* or it is for inputs of one size"):
         zoo.load_model(folder, input_shape=(9, 9, 3))
     config = (folder / "config.json").read_text()
     (folder / "SHA256SUMS").unlink()
@@ -162,9 +206,11 @@ def test_foreign_folders_are_checked_as_they_are_stored(tmp_path):
         (
             IMAGES,
             {"dtype": "bfloat"},
-            "dtype is a dtype policy of Keras, such as 'mixed_bfloat16' .* received 'bfloat'",
+            "dtype is a floating-point policy of Keras, such as .* received 'bfloat'",
         ),
         (IMAGES, {"dtype": 16}, "received 16"),
+        (IMAGES, {"dtype": "int32"}, "dtype is a floating-point policy of Keras"),
+        (IMAGES, {"dtype": "int8_from_float32"}, "dtype is a floating-point policy of Keras"),
     ],
 )
 def test_what_a_model_cannot_have(name, options, words):

@@ -207,10 +207,17 @@ def test_dropout_that_is_asked_for_at_inference_stays():
     assert (keras.ops.convert_to_numpy(deployed(np.ones((1, 64), "float32"))) == 0).any()
 
 
-def test_a_model_that_is_called_as_in_training_stays():
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_model_that_is_called_as_in_training_stays(calls):
     part = keras.Sequential([keras.Input((64,)), layers.Dropout(0.5)], name="part")
     inputs = keras.Input((64,))
-    model = keras.Model(inputs, part(inputs, training=True))  # Monte Carlo dropout
+    # Monte Carlo dropout, of one draw or of the mean of two.
+    outputs = (
+        layers.Average()([part(inputs, training=True) for _ in range(calls)])
+        if calls > 1
+        else part(inputs, training=True)
+    )
+    model = keras.Model(inputs, outputs)
     outputs = keras.ops.convert_to_numpy(deploy(model)(np.ones((1, 64), "float32")))
     assert 0 < (outputs == 0).sum() < 64
 

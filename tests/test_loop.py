@@ -773,6 +773,12 @@ def test_a_run_has_ended_where_epochs_seeds_and_recipe_are_the_stored_ones(tmp_p
     for options in ("", "--epochs 14", "--epochs 15 --seeds 1"):
         assert not has_ended(f"--validation 0.1 {options}")
     assert not has_ended("--validation 0.2 --epochs 15")
+    newer = json.dumps({"recipe": {**fields, "of_a_newer_version": 1}, "results": {"seeds": [0, 1]}})
+    path_of_it = tmp_path / name / name / "recipe.json"
+    kept = path_of_it.read_text()
+    path_of_it.write_text(newer)
+    assert not has_ended("--epochs 15 --seeds 0 1")
+    path_of_it.write_text(kept)
     # Two files of one name have runs of one name, so the run itself is to say whether it has ended.
     (tmp_path / "snn_mlp2.own_wine" / "snn_mlp2.own_wine").mkdir(parents=True)
     own = {**fields, "name": "snn_mlp2.own_wine"}

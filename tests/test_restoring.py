@@ -69,6 +69,13 @@ def test_a_model_is_the_one_that_keras_reads(tmp_path, monkeypatch, make, short,
             patch.setattr(keras.saving, "load_model", refuse)
         model = read_model(pathlib.Path(folder), known)
     assert_same(model, wanted)
+    if make is random_seeds:  # the state of its random numbers, which is not stored
+        (state,) = (np.asarray(v).tolist() for v in model.variables if v.name == "seed_generator_state")
+        assert state == [3, 0]
+        again = keras.ops.convert_to_numpy(model(np.ones((2, 5), "float32"), training=True))
+        np.testing.assert_array_equal(
+            again, keras.ops.convert_to_numpy(wanted(np.ones((2, 5), "float32"), training=True))
+        )
     with np.load(folder / "golden.npz") as golden:
         np.testing.assert_array_equal(
             model.predict(golden["inputs"], verbose=0), wanted.predict(golden["inputs"], verbose=0)

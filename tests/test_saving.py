@@ -220,7 +220,11 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     with pytest.raises(FileExistsError, match="holds something else than a model, which is never replaced"):
         zoo.save_model(model, folder, overwrite=True)
     assert [path.name for path in folder.iterdir()] == ["a.png"]
-    (folder / "a.png").unlink()
+    (folder / "config.json").write_text("{}")  # a common name
+    with pytest.raises(FileExistsError, match="holds something else than a model, which is never replaced"):
+        zoo.save_model(model, folder, overwrite=True)
+    for path in folder.iterdir():
+        path.unlink()
     for _ in range(2):  # into an empty one, and in place of a model
         assert zoo.load_model(zoo.save_model(model, folder, overwrite=True)).input_shape == (None, 4)
 

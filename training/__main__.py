@@ -62,7 +62,12 @@ def main(arguments=None):
     train.add_argument("--validation", type=float, metavar="FRACTION", help="hold training rows out; read no test row")
     train.add_argument("--publish", choices=["last", "average"], help="weights to publish, as chosen by --validation")
     train.add_argument("--dtype", choices=["float32", "mixed_bfloat16"], help="dtype policy in place of the recipe's")
-    train.add_argument("--devices", type=int, default=1, help="GPUs, or parts of a processor, to spread a batch over")
+    train.add_argument(
+        "--devices",
+        type=int,
+        default=1,
+        help="GPUs to spread a batch over (JAX, TensorFlow), or on TensorFlow without any, parts of the processor",
+    )
     train.add_argument("--deterministic", action="store_true", help="exact resume on a GPU too (slower)")
     train.add_argument(
         "--tensorboard",

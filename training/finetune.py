@@ -21,8 +21,9 @@ from zoo.details import read_details
 from zoo.evaluation import evaluate
 from zoo.folders import find_folder
 from zoo.graphs import functional_model
-from zoo.heads import check_classifier
+from zoo.heads import activation_of
 from zoo.heads import head_layers
+from zoo.heads import last_operation
 from zoo.labelled_files import read_image_folders
 from zoo.messages import some
 from zoo.messages import unknown_name
@@ -142,6 +143,12 @@ def finetune(
             f"{name!r} takes inputs of shape {shape}, expected images or rows of a fixed number of columns; train it "
             "by its own fit: zoo.load_model(...).fit(...)"
         )
+    activation = activation_of(last_operation(body))
+    if activation not in ("softmax", "linear", None):
+        raise ValueError(
+            f"{name!r} ends in a {activation}, expected softmax or logits of classes of which one holds; train it by "
+            "its own fit: zoo.load_model(...).fit(...)"
+        )
     if data.is_dir():
         if not of_images:
             raise ValueError(
@@ -150,6 +157,8 @@ def finetune(
         shape = shape[1:] if image_size is None else (image_size, image_size, shape[-1])
         if None in shape[:2]:
             raise ValueError(f"{name!r} takes images of any size; say to which yours are scaled: give --image-size")
+        if image_size:
+            load_folder(folder, pin, compile=False, input_shape=shape)  # refused, if it is, before the images are read
         x, y, class_names = read_image_folders(data, shape)
         columns = []
     else:
@@ -179,7 +188,6 @@ def finetune(
     model = load_folder(
         folder, pin, num_classes=len(class_names), compile=False, input_shape=shape if image_size else None
     )
-    check_classifier(model)  # the head of a model of sigmoids is for other labels
     if not same_classes and len(class_names) == len(known.get("class_names", [])):
         _reinitialise_head(model)
     with _frozen(_body(model) if freeze else []), interruptible() as interruption:

@@ -638,9 +638,9 @@ def _check_same_run(path, run):
         stored = checkpoints.read_json(path)
         words = differences(stored["recipe"], run["recipe"])
         stored["recipe"] = decisive(stored["recipe"])
-        if stored["versions"] != run["versions"]:
+        if stored.get("versions") != run["versions"]:
             print(
-                f"{path.parent} was begun with {stored['versions']}; with {run['versions']} the weights may differ "
+                f"{path.parent} was begun with {stored.get('versions')}; with {run['versions']} the weights may differ "
                 "from those of a run without a stop",
                 flush=True,
             )

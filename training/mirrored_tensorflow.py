@@ -15,6 +15,7 @@ the part of the batch, too.
 
 import contextlib
 import functools
+import os
 
 import tensorflow as tf
 
@@ -40,6 +41,7 @@ def split_processor(devices):
     devices = min(devices, cores())
     if devices == 1 or tf.config.list_physical_devices("GPU"):
         return
+    os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"  # else all devices of a processor share the threads of one
     with contextlib.suppress(RuntimeError):  # the first operation was made
         tf.config.threading.set_intra_op_parallelism_threads(cores() // devices)
         processor = tf.config.list_physical_devices("CPU")[0]

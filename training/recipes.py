@@ -171,7 +171,8 @@ def differences(stored, here, also=()):
         return {**decisive(fields), **{key: fields.get(key, getattr(Recipe, key)) for key in also}}
 
     stored, here = asked(stored), asked(here)
-    return "; ".join(f"{key} {stored.get(key)!r}, here {here[key]!r}" for key in here if stored.get(key) != here[key])
+    differ = [key for key in {**here, **stored} if stored.get(key) != here.get(key)]  # also what is unknown here
+    return "; ".join(f"{key} {stored.get(key)!r}, here {here.get(key)!r}" for key in differ)
 
 
 def same_choice(facts, recipe, seeds):

@@ -99,7 +99,8 @@ def train(
         validation: Fraction of the training rows of each class to hold out. The
             run then ends with figures on these in `out/NAME/validation.json`,
             reads no test row and publishes nothing: it is for choices.
-        devices: Devices to spread each batch over (JAX, TensorFlow).
+        devices: Devices to spread each batch over (JAX, TensorFlow). Parts of
+            a processor are made by `training.mirrored_tensorflow.split_processor`.
         callbacks: Further Keras callbacks, such as `keras.callbacks.TensorBoard`.
         bundle: Whether to copy the folder into the package (`zoo/weights`),
             where weights of another run are not replaced.
@@ -335,11 +336,13 @@ def _refuse_another(made, recipe, seeds, remedy):
     if not made.exists():
         return
     facts = loop.checkpoints.read_json(made)
+    if "recipe" not in facts:
+        raise ValueError(f"{made} is not of `python -m training train`, which would replace it; {remedy}")
     stored = stored_seeds(facts)
     if other := differing_teachers(facts, recipe):
         raise ValueError(f"{made} was taught by other weights of {', '.join(other)}; {remedy}")
     if not same_choice(facts, recipe, seeds[: len(stored)]):
-        words = differences(facts["recipe"], dataclasses.asdict(recipe)) if "recipe" in facts else ""
+        words = differences(facts["recipe"], dataclasses.asdict(recipe))
         differ = f" (it has {words})" if words else ""
         raise ValueError(
             f"{made} is of another run (seeds {stored}, {facts['recipe']['epochs']} epochs) than this one (seeds "

@@ -4,7 +4,19 @@ import keras
 import numpy as np
 
 # What may come before the first kernel. In bfloat16 a grey value keeps eight bits, and a large code becomes another.
-OF_INPUTS = ("InputLayer", "Normalization", "Rescaling", "OneHotColumns", "CategoryEncoding", "Embedding")
+OF_INPUTS = {
+    "InputLayer",
+    "Normalization",
+    "Rescaling",
+    "Resizing",
+    "CenterCrop",
+    "Flatten",
+    "Reshape",
+    "Permute",
+    "OneHotColumns",
+    "CategoryEncoding",
+    "Embedding",
+}
 
 
 class Unadaptable(ValueError):
@@ -21,26 +33,31 @@ def adapted(config, input_shape=None, dtype=None):
             may be `None`, for any. By default the model's own.
         dtype: A dtype policy, such as `"mixed_bfloat16"`, of all layers but
             those that scale the inputs and those of the classifier, which stay
-            as they are. By default the model's own.
+            as they are, in models within the model too. By default the model's
+            own.
 
     Raises:
         Unadaptable: the model takes no images, or none of so many channels;
-            there is no such policy.
+            there is no such policy; its config does not list its layers.
     """
-    layers = config["config"].get("layers") or []
+    if "layers" not in config["config"]:
+        raise Unadaptable(
+            f"the config of a {config['class_name']} does not list its layers; load it without input_shape and dtype"
+        )
+    if input_shape is not None:
+        config = _for_images(config, input_shape)
+    if dtype is not None:
+        config = _in_policy(config, _policy(dtype), last_is_head=True)
+    return config
+
+
+def _for_images(model, input_shape):
+    layers = model["config"]["layers"]
     inputs = [layer for layer in layers if layer["class_name"] == "InputLayer"]
     if len(inputs) != 1:
-        raise Unadaptable(f"the model has {len(inputs)} inputs, expected one; load it without input_shape and dtype")
-    if input_shape is not None:
-        shape = _checked(input_shape, inputs[0])
-        layers = [_of_images(layer, shape) for layer in layers]
-    if dtype is not None:
-        policy = _policy(dtype)
-        first = next((place for place, layer in enumerate(layers) if layer["class_name"] not in OF_INPUTS), 0)
-        head = [place for place, layer in enumerate(layers) if layer["config"]["name"].startswith("classifier")]
-        changed = set(range(first, len(layers))) - set(head or [len(layers) - 1])
-        layers = [_of_policy(layer, policy) if place in changed else layer for place, layer in enumerate(layers)]
-    return {**config, "config": {**config["config"], "layers": layers}}
+        raise Unadaptable(f"the model has {len(inputs)} inputs, expected one; load it without input_shape")
+    shape = _checked(input_shape, inputs[0])
+    return _with_layers(model, [_built_anew(layer, shape) for layer in layers])
 
 
 def _checked(shape, layer):
@@ -57,8 +74,8 @@ def _checked(shape, layer):
     return sizes
 
 
-def _of_images(layer, shape):
-    """A layer that is built anew for the images that come to it."""
+def _built_anew(layer, shape):
+    """A layer without the shapes that it was built for; the input has the new one."""
     layer = {key: value for key, value in layer.items() if key != "build_config"}
     if layer["class_name"] == "Rescaling" and np.ndim(layer["config"]["scale"]) > 1:  # as in Network in Network
         raise Unadaptable(
@@ -73,21 +90,44 @@ def _of_images(layer, shape):
 
 def _policy(dtype):
     try:
-        return keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
+        policy = keras.dtype_policies.get(dtype)
     except (TypeError, ValueError):
+        policy = None
+    if policy is None or policy.quantization_mode or not keras.backend.is_float_dtype(policy.compute_dtype):
         raise Unadaptable(
-            f"dtype is a dtype policy of Keras, such as 'mixed_bfloat16' or 'float32'; received {dtype!r}"
-        ) from None
+            f"dtype is a floating-point policy of Keras, such as 'mixed_bfloat16' or 'float32'; received {dtype!r}"
+        )
+    return keras.dtype_policies.serialize(policy)
 
 
-def _of_policy(layer, policy):
-    return {**layer, "config": _with_policy({**layer["config"], "dtype": policy}, policy)}
+def _in_policy(model, policy, last_is_head=False):
+    """A model's config with that policy from what follows the scaling of inputs up to the classifier."""
+    layers = model["config"]["layers"]
+    places = range(len(layers))
+    first = next((place for place in places if not _is_of_inputs(layers[place])), len(layers))
+    named = (place for place in places if layers[place]["config"].get("name", "").startswith("classifier"))
+    head = next(named, len(layers) - last_is_head)
+    return _with_layers(
+        model, [_with_policy(layers[place], policy) if first <= place < head else layers[place] for place in places]
+    )
+
+
+def _is_of_inputs(layer):
+    return layer["class_name"] in OF_INPUTS or layer["class_name"].startswith("Random")  # augmentation
 
 
 def _with_policy(part, policy):
-    """A config with that policy wherever it has one; layers may be within layers."""
-    if isinstance(part, dict):
-        if part.get("class_name") == "DTypePolicy":
-            return policy
-        return {key: _with_policy(item, policy) for key, item in part.items()}
-    return [_with_policy(item, policy) for item in part] if isinstance(part, list) else part
+    """A part of a config with that policy wherever it has a floating-point one; there may be models in it."""
+    if isinstance(part, list):
+        return [_with_policy(item, policy) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if part.get("class_name") == "DTypePolicy" and "float" in part["config"]["name"]:
+        return policy
+    if isinstance(part.get("config"), dict) and "layers" in part["config"]:
+        return _in_policy(part, policy)
+    return {key: _with_policy(item, policy) for key, item in part.items()}
+
+
+def _with_layers(model, layers):
+    return {**model, "config": {**model["config"], "layers": layers}}

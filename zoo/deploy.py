@@ -25,6 +25,7 @@ from keras_mpelu import MPELU
 from keras_mpelu.deep_graphs import deep_graphs
 from zoo.graphs import functional_model
 from zoo.graphs import names_of_outputs
+from zoo.graphs import one_or_all
 from zoo.graphs import tensors_in
 
 TAKES_IN_NORMS = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
@@ -191,7 +192,7 @@ def deploy(model):
         )
     name = f"{model.name}_inference_only"
     if isinstance(model, keras.Sequential):
-        model = functional_model(model.inputs, model.outputs, model.name)
+        model = functional_model(one_or_all(model.inputs), one_or_all(model.outputs), model.name)
     with deep_graphs():
         plan = _Plan(model)
         plan.make()
@@ -238,10 +239,16 @@ class _Plan:
         self.weights_of_copies = []
         layers = {layer.name: layer for layer in model.layers}
         config = model.get_config()  # the one public account of the graph
+        # Called so at least once, such as for Monte Carlo dropout.
+        self.in_training = {
+            entry["name"]
+            for entry in config["layers"]
+            if any((node.get("kwargs") or {}).get("training") for node in entry["inbound_nodes"])
+        }
         for entry in config["layers"]:
             if len(entry["inbound_nodes"]) == 1 and entry["name"] in layers:
                 (node,) = entry["inbound_nodes"]
-                training = bool((node.get("kwargs") or {}).get("training"))
+                training = entry["name"] in self.in_training
                 inputs, shapes = zip(*tensors_in(node), strict=True) if tensors_in(node) else ((), ())
                 self.calls[entry["name"]] = _Call(layers[entry["name"]], inputs, shapes, training)
         users = [(entry["name"], name) for entry in config["layers"] for name, _ in tensors_in(entry["inbound_nodes"])]
@@ -348,8 +355,7 @@ class _Plan:
         """The layer of the new graph; Keras asks once for each, however often it is called."""
         if layer.name in self.gone | self.sums or isinstance(layer, keras.layers.Lambda):
             return layer  # not called, or not to be made anew from a configuration
-        in_training = layer.name in self.calls and self.calls[layer.name].training  # such as Monte Carlo dropout
-        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None) and not in_training:
+        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None) and layer.name not in self.in_training:
             return deploy(layer)
         config = layer.get_config()
         if layer.name in self.pointwise:

@@ -36,16 +36,14 @@ def without_collection():
 
 
 def functional_model(inputs, outputs, name):
-    """`keras.Model`, however deep the graph.
-
-    A list of one input or output stands for that one: a model made of such a list warns when it is called with an
-    array.
-    """
-    inputs, outputs = (
-        part[0] if isinstance(part, list | tuple) and len(part) == 1 else part for part in (inputs, outputs)
-    )
+    """`keras.Model`, however deep the graph."""
     with deep_graphs():
         return keras.Model(inputs, outputs, name=name)
+
+
+def one_or_all(tensors):
+    """The tensor of a list of one: a model made of such a list warns when it is called with an array."""
+    return tensors[0] if len(tensors) == 1 else tensors
 
 
 def tensors_in(part):

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from zoo.graphs import functional_model
+from zoo.graphs import one_or_all
 from zoo.options import check_integer
 
 OWN = "the model's own"  # default of classifier_activation
@@ -120,7 +121,7 @@ def without_head(model):
     outputs = head_layers(model)[0].input
     if len(outputs.shape) == 4:  # a network that classifies a map before it pools it
         outputs = keras.layers.GlobalAveragePooling2D("channels_last", name="features")(outputs)
-    return functional_model(model.inputs, outputs, f"{model.name}_features")
+    return functional_model(one_or_all(model.inputs), outputs, f"{model.name}_features")
 
 
 def with_head(model, num_classes, classifier_activation):
@@ -173,4 +174,4 @@ def with_head(model, num_classes, classifier_activation):
         names = ", ".join(f"{w.path} {tuple(w.shape)}" for w in new)
         kept = len(model.weights) - len(new)
         print(f"{model.name}: new head for {num_classes} classes; new weights: {names}; {kept} kept", file=sys.stderr)
-    return functional_model(model.inputs, outputs, model.name)
+    return functional_model(one_or_all(model.inputs), outputs, model.name)

@@ -132,6 +132,7 @@ def load_folder(
         raise
     except Exception as error:  # a foreign or broken folder fails in Keras in any of a dozen ways
         asked = "" if input_shape is None else f" for images of shape {input_shape!r}"
+        asked += "" if dtype is None else f" in {dtype!r}"
         version = keras.__version__
         raise ValueError(
             f"{folder} is not a model that Keras {version} can load{asked}: {words_of_keras(error)}"

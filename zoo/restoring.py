@@ -17,6 +17,7 @@ import keras
 
 import keras_mpelu  # noqa: F401  its layers, which the folders name, are registered
 from keras_mpelu.deep_graphs import deep_graphs
+from zoo.adaptation import Unadaptable
 from zoo.adaptation import adapted
 from zoo.graphs import without_collection
 from zoo.safety import check_contents
@@ -37,28 +38,29 @@ def read_model(folder, known, input_shape=None, dtype=None):
         Unadaptable: see `zoo.adaptation.adapted`.
         Exception: what Keras says of files that make no model.
     """
+    as_stored = input_shape is None and dtype is None
+
+    def change(config):
+        return config if as_stored else adapted(config, input_shape, dtype)
+
     with deep_graphs(), without_collection():
-        if input_shape is not None or dtype is not None:
-            return _read_adapted(folder, known, input_shape, dtype)
-        model = model_without_values(_config(folder)) if known else check_contents(folder)
+        if known:
+            model = model_without_values(change(_config(folder)))
+        else:
+            model = check_contents(folder, None if as_stored else change)
         if _give_values(model, folder):
             return model
-        return keras.saving.load_model(folder, compile=False, safe_mode=True)
+        if as_stored:
+            return keras.saving.load_model(folder, compile=False, safe_mode=True)
+        if any((folder / "assets").glob("*")):
+            raise Unadaptable(f"{folder} has vocabularies beside its weights; load it without input_shape and dtype")
+        model = keras.saving.deserialize_keras_object(uncompiled(change(_config(folder))), safe_mode=True)
+        model.load_weights(folder / "model.weights.h5")
+        return model
 
 
 def _config(folder):
     return json.loads((folder / "config.json").read_text(encoding="utf-8"))
-
-
-def _read_adapted(folder, known, input_shape, dtype):
-    if not known:
-        check_contents(folder)  # as it is stored
-    config = adapted(_config(folder), input_shape, dtype)
-    if known and _give_values(model := model_without_values(config), folder):
-        return model
-    model = keras.saving.deserialize_keras_object(uncompiled(config), safe_mode=True)
-    model.load_weights(folder / "model.weights.h5")
-    return model
 
 
 def _give_values(model, folder):

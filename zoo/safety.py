@@ -34,8 +34,13 @@ class Refused(ValueError):
     """The folder asks for something that it must not have."""
 
 
-def check_contents(folder):
+def check_contents(folder, change=None):
     """Checks config.json and model.weights.h5 against each other; allocates nothing of a model's size.
+
+    Args:
+        folder: The folder.
+        change: Makes of the checked config another one (`zoo.adaptation`),
+            which is held to the weights in its place.
 
     Returns:
         The model of the config, whose variables have no values.
@@ -54,7 +59,7 @@ def check_contents(folder):
     config.pop("compile_config", None)  # never used: models are compiled here
     held = held_shapes(weights_path)
     custom = check_config(config, max(SMALL, sum(map(math.prod, held))), config_path)
-    model = model_without_values(config, custom)
+    model = model_without_values(change(config) if change else config, custom)
     if not isinstance(model, keras.Model) or not model.layers:
         raise Refused(
             f"{config_path} describes no model with layers, but a {type(model).__name__}; expected a keras.Model"
@@ -65,7 +70,7 @@ def check_contents(folder):
         if not counts[shape]:
             raise Refused(
                 f"{config_path} asks for the weight {weight.path} of shape {shape}, which {weights_path.name} does not "
-                "hold; the two files are not of one model"
+                f"hold; the two files are not of one model{', or it is for inputs of one size' if change else ''}"
             )
         counts[shape] -= 1
     return model

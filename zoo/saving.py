@@ -18,6 +18,7 @@ from zoo.details import check_details
 from zoo.folders import put_in_place
 from zoo.folders import write_sums
 from zoo.graphs import functional_model
+from zoo.hub import NEEDED
 from zoo.inference import run
 from zoo.messages import words_of_keras
 from zoo.safety import check_contents
@@ -63,7 +64,7 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
         raise FileExistsError(f"{folder} exists; give another folder, or delete it")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, which is never replaced by a folder; give another folder")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+    if folder.exists() and any(folder.iterdir()) and not all((folder / file).is_file() for file in NEEDED):
         raise FileExistsError(f"{folder} holds something else than a model, which is never replaced; give another")
     model = _plain(model)
     check_details(details, "details", model)
@@ -155,7 +156,7 @@ def _plain(model):
             f"{model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, expected one of each; "
             "Keras's model.save(folder, zipped=False) makes a folder that zoo.load_model loads, without card and sums"
         )
-    return functional_model(model.inputs, model.outputs, model.name)
+    return functional_model(model.inputs[0], model.outputs[0], model.name)
 
 
 def golden_inputs(model):
