@@ -960,7 +960,9 @@ def test_what_is_published_is_float32_whatever_the_callers_policy(tmp_path):
     weights = [load_folder(place).get_weights() for place in (folder, expected)]
     for value, same in zip(*weights, strict=True):
         np.testing.assert_array_equal(value, same)
-    with pytest.raises(ValueError, match=r"dtype is one of .'float32', 'float64', 'mixed_bfloat16'.; received 'mixed_float16'"):
+    with pytest.raises(
+        ValueError, match=r"dtype is one of .'float32', 'float64', 'mixed_bfloat16'.; received 'mixed_float16'"
+    ):
         dataclasses.replace(recipe, dtype="mixed_float16")
 
 

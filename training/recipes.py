@@ -94,7 +94,8 @@ class Recipe:
             ("augmentation", ("none", "pad_crop_flip")),
             ("schedule", ("cosine", "steps")),
             ("publish", ("last", "average")),
-            ("dtype", ("float32", "float64", "mixed_bfloat16")),  # float64: tests/test_backends.py; float16: a scaled loss
+            # float64 is for tests/test_backends.py; float16 would need a scaled loss.
+            ("dtype", ("float32", "float64", "mixed_bfloat16")),
         ):
             if getattr(self, field) not in values:
                 raise ValueError(f"{self.name}: {field} is one of {values}; received {getattr(self, field)!r}")

@@ -57,7 +57,7 @@ def _for_images(model, input_shape):
     if len(inputs) != 1:
         raise Unadaptable(f"the model has {len(inputs)} inputs, expected one; load it without input_shape")
     shape = _checked(input_shape, inputs[0])
-    return _with_layers(model, [_built_anew(layer, shape) for layer in layers])
+    return _with_layers(model, [_for_size(layer, shape) for layer in layers])
 
 
 def _checked(shape, layer):
@@ -74,9 +74,8 @@ def _checked(shape, layer):
     return sizes
 
 
-def _built_anew(layer, shape):
-    """A layer without the shapes that it was built for; the input has the new one."""
-    layer = {key: value for key, value in layer.items() if key != "build_config"}
+def _for_size(layer, shape):
+    """The input has the shape; other layers take any, or Keras says what they expect."""
     if layer["class_name"] == "Rescaling" and np.ndim(layer["config"]["scale"]) > 1:  # as in Network in Network
         raise Unadaptable(
             f"layer {layer['config']['name']!r} is for images of one size; zoo.create_model builds the network for "
@@ -84,7 +83,7 @@ def _built_anew(layer, shape):
         )
     if layer["class_name"] == "InputLayer":
         batch = layer["config"]["batch_shape"][0]
-        layer["config"] = {**layer["config"], "batch_shape": [batch, *shape]}
+        return {**layer, "config": {**layer["config"], "batch_shape": [batch, *shape]}}
     return layer
 
 

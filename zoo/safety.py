@@ -70,7 +70,7 @@ def check_contents(folder, change=None):
         if not counts[shape]:
             raise Refused(
                 f"{config_path} asks for the weight {weight.path} of shape {shape}, which {weights_path.name} does not "
-                f"hold; the two files are not of one model{', or it is for inputs of one size' if change else ''}"
+                "hold; the two files are not of one model"
             )
         counts[shape] -= 1
     return model
