@@ -6,11 +6,11 @@ import pathlib
 import shutil
 import tempfile
 
-from training import markdown
 from training.folder_files import SAFETENSORS
 from training.folder_files import leave_out_second_copy
 from training.folder_files import safetensors_bytes
 from training.report import others_weights
+from training.text_tables import markdown_table
 from zoo.card import card_head
 from zoo.card import dataset_in_words
 from zoo.card import known_dataset
@@ -247,7 +247,7 @@ def by_superclass(dataset, logits):
 
 
 def _table(header, rows):
-    return [markdown.table(header, rows) + "\n"]
+    return [markdown_table(header, rows) + "\n"]
 
 
 def _spread(results):

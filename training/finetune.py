@@ -21,6 +21,7 @@ from zoo.details import read_details
 from zoo.evaluation import evaluate
 from zoo.folders import find_folder
 from zoo.graphs import functional_model
+from zoo.heads import OF_ONE_CLASS
 from zoo.heads import activation_of
 from zoo.heads import head_layers
 from zoo.heads import last_operation
@@ -144,7 +145,7 @@ def finetune(
             "by its own fit: zoo.load_model(...).fit(...)"
         )
     activation = activation_of(last_operation(body))
-    if activation not in ("softmax", "linear", None):
+    if activation not in OF_ONE_CLASS:
         raise ValueError(
             f"{name!r} ends in a {activation}, expected softmax or logits of classes of which one holds; train it by "
             "its own fit: zoo.load_model(...).fit(...)"

@@ -8,7 +8,6 @@ import sys
 import keras
 import numpy as np
 
-from training import markdown
 from training.card import own_card
 from training.folder_files import training_files
 from training.interrupting import interruptible
@@ -18,6 +17,7 @@ from training.own_data import loadable
 from training.own_data import numbers_of
 from training.own_data import rows_of_a_step
 from training.recipes import own_name
+from training.text_tables import markdown_table
 from zoo import tables
 from zoo.csv_files import is_meant_as_number
 from zoo.csv_files import read_csv
@@ -301,7 +301,7 @@ def report_text(details, files):
     if details.get("task") == "regression" and "r2" not in results:
         figures.append(("R2", "none: the held-out rows have one value only"))
     figures += [(f"recall of {name!r}", f"{value:.4g}") for name, value in results.get("recall", {}).items()]
-    lines.append(markdown.table(("figure", "value"), figures))
+    lines.append(markdown_table(("figure", "value"), figures))
     if "report.png" in files:
         lines.append("\n![report](report.png)")
     lines.append(f"\nTo predict: `{details['table']['target']}`. Columns:\n")
@@ -313,7 +313,7 @@ def report_text(details, files):
             "ignored": f"left out: {column['reason']}",
         }[column["kind"]]
         columns.append((column["name"], kind))
-    lines.append(markdown.table(("column", "kind"), columns))
+    lines.append(markdown_table(("column", "kind"), columns))
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,5 @@
 """Files of a folder of weights beside Keras's own and the card: history, picture, logits, model.safetensors."""
 
-import csv
 import importlib.util
 import io
 import math
@@ -9,6 +8,7 @@ import sys
 
 import numpy as np
 
+from training.text_tables import csv_text
 from zoo.evaluation import log_probabilities
 from zoo.registry import BUNDLED
 from zoo.storage import as_stored
@@ -31,7 +31,7 @@ def training_files(model, history, picture, draw):
     Returns:
         `{name: bytes}` for `zoo.save_model`.
     """
-    files = {"history.csv": history_csv(history)}
+    files = {"history.csv": csv_text(history).encode()}
     for name, library, make in (
         (picture, "matplotlib", draw),
         (SAFETENSORS, "safetensors", lambda: safetensors_bytes(model)),
@@ -44,15 +44,6 @@ def training_files(model, history, picture, draw):
         except ValueError as error:  # of names that are not the user's doing
             print(f"no {name}: {error}", file=sys.stderr)
     return files
-
-
-def history_csv(history):
-    """The history as CSV bytes, one row per epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue().encode()
 
 
 def logits_npz(logits):

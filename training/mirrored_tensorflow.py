@@ -33,12 +33,12 @@ def split_processor(devices):
     """Where there is no GPU, makes the processor that many logical devices, with an equal part of the cores each.
 
     A deep network of narrow layers has too little work in an operation for
-    several cores: nopre ResNet-164 in bfloat16 trains at 126 to 137 rows/s as
-    two halves of a batch on a core each, at 110 to 115 as one batch on both
-    (`python -m training train mpelu_nopre_resnet164.cifar100-short --devices 2
-    --stop-after 3`, and without `--devices`; an AMD EPYC). It comes
-    before TensorFlow's first operation, else it does nothing, and makes no
-    more devices than there are cores.
+    several cores: nopre ResNet-164 in bfloat16 makes 60 to 63 steps a minute as
+    two halves of a batch on a core each, 54 to 58 as one batch on both (lines of
+    `python -m training train mpelu_nopre_resnet164.cifar100-short --devices 2
+    --stop-after 3.7` and of it without `--devices`, in turns, two turns; two
+    cores of an AMD EPYC). It comes before TensorFlow's first operation, else it
+    does nothing, and makes no more devices than there are cores.
     """
     devices = min(devices, cores())
     if devices == 1 or tf.config.list_physical_devices("GPU"):

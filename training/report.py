@@ -6,7 +6,8 @@ import pathlib
 import re
 from statistics import fmean
 
-from training import markdown
+from training.text_tables import csv_text
+from training.text_tables import markdown_table
 from zoo.figures import in_percent
 from zoo.figures import mean_and_spread
 from zoo.registry import list_models
@@ -63,11 +64,7 @@ def results_csv():
                 "measure": f"python -m zoo evaluate {name}",
             }
         )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(rows)
 
 
 def readme_table(results, comparison):
@@ -95,7 +92,7 @@ def readme_table(results, comparison):
         "",
         *_of_uci_in_words(of_uci, compared),
         "",
-        markdown.table(header, cells),
+        markdown_table(header, cells),
         "",
         "</details>",
     ]
@@ -171,7 +168,7 @@ def _table(rows):
                 row["hardware"],
             ]
         )
-    return markdown.table(header, cells)
+    return markdown_table(header, cells)
 
 
 def finetuning_sentence(measured):

@@ -26,7 +26,6 @@ from training.curves import curves_png
 from training.distillation import ask_teachers
 from training.distillation import differing_teachers
 from training.folder_files import SAFETENSORS
-from training.folder_files import history_csv
 from training.folder_files import leave_out_second_copy
 from training.folder_files import logits_npz
 from training.folder_files import npz_bytes
@@ -43,6 +42,7 @@ from training.recipes import same_choice
 from training.recipes import stored_seeds
 from training.standardisation import builder_arguments
 from training.standardisation import image_statistics
+from training.text_tables import csv_text
 from zoo.datasets import SCIKIT_LEARN
 from zoo.datasets import list_datasets
 from zoo.datasets import load_dataset
@@ -256,7 +256,7 @@ def train(
         details=details,
         card=card_text(details) if data is None else own_card(published, details, ("curves.png",)),
         files={
-            "history.csv": history_csv(history),
+            "history.csv": csv_text(history).encode(),
             "curves.png": curves_png(history, f"{recipe.name}, seed {seeds[0]}", alpha_beta),
             SAFETENSORS: safetensors_bytes(published),
             "test_logits.npz": logits_npz(first.logits),

@@ -111,11 +111,13 @@ def run(out, methods=None, tasks=None, seeds=None, stop_after=None, jobs=None, d
     path = folder / "runs.csv"
     planned = plan(slice_, methods, tasks, seeds)
     names = ("method", "task", "seed", "arch", "depth", "form", "dropout", "learning_rate")
-    with only_run_in(folder):  # two would train the same stacks, and a task with rows twice is left out of the report
+
+    def waiting():
         done = {tuple(row[name] for name in names) for row in rows_of(path, slice_, FIELDS)}
-        waiting = [job for job in (_left(job, slice_, done) for job in planned) if job.tasks]
-        work = functools.partial(train, slice_=slice_, data_dir=data_dir)
-        return train_stacks("uci", waiting, len(planned), work, path, FIELDS, stop_after, jobs)
+        return [job for job in (_left(job, slice_, done) for job in planned) if job.tasks]
+
+    work = functools.partial(train, slice_=slice_, data_dir=data_dir)
+    return train_stacks("uci", waiting, len(planned), work, path, FIELDS, stop_after, jobs)
 
 
 def train_stacks(what, waiting, total, work, path, fields, stop_after=None, processes=None):
@@ -123,7 +125,8 @@ def train_stacks(what, waiting, total, work, path, fields, stop_after=None, proc
 
     Args:
         what: Begins the lines of progress.
-        waiting: Jobs with a `cost`.
+        waiting: A function without arguments: the jobs that are left, with a
+            `cost`. It is called once no other process can add rows.
         total: How many stacks there are with those that are done.
         work: Makes rows of a job; goes to other processes.
         path: Of the CSV.
@@ -136,15 +139,18 @@ def train_stacks(what, waiting, total, work, path, fields, stop_after=None, proc
 
     Raises:
         Interrupted: `stop_after` or Ctrl-C came before the end.
+        BlockingIOError: another process trains for this folder.
     """
-    progress = _Progress(what, total, waiting)
-    deadline = None if stop_after is None else time.monotonic() + 60 * stop_after
-    try:
-        for job, rows in _results(waiting, work, processes or cores(), deadline):
-            _append(path, fields, rows)
-            progress.ended(job)
-    except KeyboardInterrupt:
-        raise Interrupted(f"stopped; {progress}; {path}") from None
+    with only_run_in(path.parent):  # two would train the same, and a task with rows twice is left out of the report
+        jobs = waiting()
+        progress = _Progress(what, total, jobs)
+        deadline = None if stop_after is None else time.monotonic() + 60 * stop_after
+        try:
+            for job, rows in _results(jobs, work, processes or cores(), deadline):
+                _append(path, fields, rows)
+                progress.ended(job)
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped; {progress}; {path}") from None
     if progress.left:
         raise Interrupted(f"{progress}; {path}")
     return path

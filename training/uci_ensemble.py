@@ -21,7 +21,6 @@ import keras
 import numpy as np
 
 from training import uci as grid
-from training.loop import only_run_in
 from training.stacked import Member
 from zoo import uci
 from zoo.datasets import load_dataset
@@ -79,10 +78,12 @@ def run(out, tasks=None, stop_after=None, jobs=None, data_dir=None):
     rows = grid.selected(folder, slice_, METHOD, slice_.settings["seeds"][0], tasks)
     planned = plan(rows, slice_)
     work = functools.partial(train, slice_=slice_, data_dir=data_dir)
-    with only_run_in(folder):
+
+    def waiting():
         done = {(row["kind"], row["task"], row["seed"]) for row in grid.rows_of(path, slice_, FIELDS)}
-        waiting = [stack for stack in (_left(stack, slice_, done) for stack in planned) if stack.rates]
-        return grid.train_stacks("uci-ensemble", waiting, len(planned), work, path, FIELDS, stop_after, jobs)
+        return [stack for stack in (_left(stack, slice_, done) for stack in planned) if stack.rates]
+
+    return grid.train_stacks("uci-ensemble", waiting, len(planned), work, path, FIELDS, stop_after, jobs)
 
 
 def plan(rows, slice_):

@@ -14,12 +14,12 @@ from training.card import LICENSE
 from training.card import card_text
 from training.curves import curves_png
 from training.folder_files import SAFETENSORS
-from training.folder_files import history_csv
 from training.folder_files import npz_bytes
 from training.folder_files import safetensors_bytes
 from training.machine import hardware
 from training.machine import versions
 from training.stacked import Trained
+from training.text_tables import csv_text
 from zoo import uci
 from zoo.datasets import load_dataset
 from zoo.evaluation import log_probabilities
@@ -181,7 +181,7 @@ def export(out, task, row, full, slice_, data_dir=None):
         for number, (loss, held, accuracy) in enumerate(trained.history, start=1)
     ]
     files = {
-        "history.csv": history_csv(curve),
+        "history.csv": csv_text(curve).encode(),
         "curves.png": curves_png(curve, name, panels=PANELS),
         "test_logits.npz": npz_bytes(logits=logits),
         SAFETENSORS: safetensors_bytes(model),

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training import markdown
 from training import uci_ensemble
+from training.text_tables import markdown_table
 from training.uci import FIELDS
 from training.uci import read_slice
 from training.uci import rows_of
@@ -260,7 +260,7 @@ def _text(ours, paper, seeds, full, untrained, slice_):
         "p by Wilcoxon's signed-rank test of the accuracies, one-sided (that SNN is not better, as in the paper) and "
         "two-sided.",
         "## Ours",
-        markdown.table(COLUMNS, _comparison(ours)),
+        markdown_table(COLUMNS, _comparison(ours)),
         "![critical difference](critical_difference.png)",
     ]
     if full:
@@ -279,7 +279,7 @@ def _text(ours, paper, seeds, full, untrained, slice_):
     same = Table([], paper.methods, paper.accuracy[reported])
     parts += [
         f"## The paper's, on the {reported.sum()} of these tasks that its Table A11 has for all methods",
-        markdown.table(COLUMNS, _comparison(same)),
+        markdown_table(COLUMNS, _comparison(same)),
     ]
     return parts
 
@@ -337,7 +337,7 @@ def _standings(table, ours, method, most):
         f"{method} at each seed in the table above, its rivals as they are; p two-sided, for one comparison each. The "
         f"first seed's networks are those that the grid trained and chose from; the others are the chosen "
         "configurations trained anew.",
-        markdown.table(head, lines),
+        markdown_table(head, lines),
     ]
 
 
@@ -366,7 +366,7 @@ def _rivals(ours, classical, ensembles, most):
         f"## Beside scikit-learn's methods, on {len(tasks)} of these tasks",
         "These were trained on the training and the validation rows; the single network on the training rows alone, "
         "the validation rows being for stopping and choosing. p and win/tie/loss are those of the single SNN.",
-        markdown.table(COLUMNS, _comparison(joined)),
+        markdown_table(COLUMNS, _comparison(joined)),
     ]
     if found:
         few = [task for task in tasks if kinds[task] == ENSEMBLE]
@@ -381,7 +381,7 @@ def _rivals(ours, classical, ensembles, most):
             f"({_diverged_members(rows)}). On the other {len(tasks) - len(few)} it is trained once, on the training "
             f"rows, in full passes over them as in the paper, where the grid takes {most} rows a period. The same "
             "table by its side:",
-            markdown.table([name.replace("SNN", "ours") for name in COLUMNS], _comparison(joined, OURS)),
+            markdown_table([name.replace("SNN", "ours") for name in COLUMNS], _comparison(joined, OURS)),
             _gap(joined, max(theirs.methods, key=lambda name: joined.accuracy[:, joined.methods.index(name)].mean())),
         ]
     return parts
@@ -432,7 +432,7 @@ def _large(ours, paper, classical, full):
         if classical:
             row.append(f"{classical.of([task]).accuracy[0, 0]:.4f}" if task in classical.tasks else "")
         rows.append(row)
-    return ["## The large tasks, one by one", markdown.table(header, rows)]
+    return ["## The large tasks, one by one", markdown_table(header, rows)]
 
 
 def _remarks(ours, slice_):

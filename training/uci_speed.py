@@ -1,6 +1,5 @@
 """How much faster stacked training is than one `model.fit` at a time, both doing the same work in the same run."""
 
-import csv
 import os
 import pathlib
 import time
@@ -11,6 +10,7 @@ import numpy as np
 from training import uci
 from training.machine import hardware
 from training.stacked import Program
+from training.text_tables import csv_text
 
 
 def run(out, methods=("SNN",), tasks=None, stack=0, fits=2, data_dir=None):
@@ -45,10 +45,7 @@ def run(out, methods=("SNN",), tasks=None, stack=0, fits=2, data_dir=None):
     jobs = [job for job in planned if job.tasks == groups[stack] and job.network in networks]
     rows = [compare(job, slice_, fits, data_dir) for job in jobs]
     path = folder / "speed.csv"
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    path.write_text(csv_text(rows), newline="")
     return path
 
 

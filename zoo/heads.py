@@ -14,6 +14,7 @@ from zoo.graphs import one_or_all
 from zoo.options import check_integer
 
 OWN = "the model's own"  # default of classifier_activation
+OF_ONE_CLASS = ("softmax", "linear", None)  # last activations of models whose classes exclude each other
 KEEPS_LOGITS = (  # layers behind which logits still are logits
     keras.layers.Dropout,
     keras.layers.Flatten,
@@ -78,7 +79,7 @@ def check_classifier(model):
     activation = activation_of(last_operation(model))
     shape = model.output_shape
     of_classes = isinstance(shape, tuple) and len(shape) == 2 and shape[-1] >= 2
-    if not of_classes or activation not in ("softmax", "linear", None):
+    if not of_classes or activation not in OF_ONE_CLASS:
         raise ValueError(
             f"{model.name} has outputs of shape {shape} from activation {activation}; expected softmax or logits of "
             "two or more classes, (batch, classes); predict with model.predict, and compile it for its own loss"

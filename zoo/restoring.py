@@ -47,7 +47,7 @@ def read_model(folder, known, input_shape=None, dtype=None):
         if known:
             model = model_without_values(change(_config(folder)))
         else:
-            model = check_contents(folder, None if as_stored else change)
+            model = check_contents(folder, change)
         if _give_values(model, folder):
             return model
         if as_stored:

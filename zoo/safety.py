@@ -34,7 +34,7 @@ class Refused(ValueError):
     """The folder asks for something that it must not have."""
 
 
-def check_contents(folder, change=None):
+def check_contents(folder, change=lambda config: config):
     """Checks config.json and model.weights.h5 against each other; allocates nothing of a model's size.
 
     Args:
@@ -59,7 +59,7 @@ def check_contents(folder, change=None):
     config.pop("compile_config", None)  # never used: models are compiled here
     held = held_shapes(weights_path)
     custom = check_config(config, max(SMALL, sum(map(math.prod, held))), config_path)
-    model = model_without_values(change(config) if change else config, custom)
+    model = model_without_values(change(config), custom)
     if not isinstance(model, keras.Model) or not model.layers:
         raise Refused(
             f"{config_path} describes no model with layers, but a {type(model).__name__}; expected a keras.Model"
