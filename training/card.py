@@ -6,9 +6,14 @@ import pathlib
 import shutil
 import tempfile
 
+import keras
+import numpy as np
+
+from keras_mpelu import MPELU
 from training.folder_files import SAFETENSORS
 from training.folder_files import leave_out_second_copy
 from training.folder_files import safetensors_bytes
+from training.recipes import MPELU_WEIGHTS
 from training.report import others_weights
 from training.text_tables import markdown_table
 from zoo.card import card_head
@@ -16,6 +21,7 @@ from zoo.card import dataset_in_words
 from zoo.card import known_dataset
 from zoo.card import short_card
 from zoo.card import snippet
+from zoo.card import source_in_words
 from zoo.datasets import load_dataset
 from zoo.details import read_details
 from zoo.evaluation import top1_by_superclass
@@ -30,9 +36,14 @@ from zoo.inference import predict
 from zoo.pretrained import load_folder
 from zoo.registry import read_index
 from zoo.registry import train_command
+from zoo.uci import facts
 
 LICENSE = "apache-2.0"
 OWN_DATA = "own data"  # in place of a data set's name and sum: `python -m training train --data`
+
+# In this form for cards; the README has it in the same.
+MPELU_IN_WORDS = "f(x) = x for x > 0, alpha * (exp(beta * x) - 1) otherwise, alpha and beta learnt for each channel"
+AT_ZERO = 0.05  # a median alpha below it counts as 0: MPELU with alpha = 0 is ReLU
 
 
 def card_text(details):
@@ -49,29 +60,35 @@ def card_text(details):
     dataset_name = dataset_in_words(data["name"])
     columns = details["feature_names"]
     input_shape = (len(columns),) if columns else (32, 32, 3)
-    paper = _paper(name)
     command = details.get("command", train_command(name))
     rows = [
-        ("top-1 accuracy", f"{100 * results['top1']:.2f} %", in_percent(paper) if paper else "none"),
-        ("top-5 accuracy", f"{100 * results['top5']:.2f} %", "") if len(details["class_names"]) > 5 else None,
-        ("cross-entropy", f"{results['loss']:.4f} nats", ""),
-        ("expected calibration error, 15 bins", f"{results['ece']:.4f}", ""),
+        ("top-1 accuracy", f"{100 * results['top1']:.2f} %"),
+        ("its 95 % interval, by the number of test rows alone (Wilson)", _interval(results["top1"], data["test_rows"])),
+        ("top-5 accuracy", f"{100 * results['top5']:.2f} %") if len(details["class_names"]) > 5 else None,
+        ("cross-entropy", f"{results['loss']:.4f} nats"),
+        ("expected calibration error, 15 bins", f"{results['ece']:.4f}"),
     ]
     lines = [
         card_head(details, name, tags=[name.partition(".")[0]], license=LICENSE),
         f"# {name}\n",
         snippet(name, input_shape, len(details["class_names"])),
-        "Preprocessing is inside the model. It needs the package keras-mpelu, and runs on TensorFlow, JAX and PyTorch. "
+        f"{_preprocessing(data['name'])} It needs the package keras-mpelu, and runs on TensorFlow, JAX and PyTorch. "
         f'Where the package does not know the name yet: `zoo.load_model("hf://{repository_of(name)}")`. After `import '
         "keras_mpelu`, plain `keras.saving.load_model` reads the folder that `huggingface_hub.snapshot_download` "
-        "gives. model.safetensors holds the same weights by the names of the layers.\n",
+        "gives. There model.safetensors holds the same weights by the names of the layers.\n",
+        f"{_network(name, results)}\n",
         f"Measured on the {data['test_rows']:,} test rows of {dataset_name}, read "
         f"{'before and after rounding' if _storage(results) else 'once'}, after the training; by "
         f"`python -m zoo evaluate {name}`:\n",
-        *_table(("figure", "these weights", "the paper's"), filter(None, rows)),
+        *_table(("figure", "these weights"), filter(None, rows)),
         f"Spread: {_spread(results)}\n",
         f"Paper: {_paper_in_words(name)}\n",
     ]
+    if "comparison_top1" in details:
+        lines.append(
+            f"The wider network that our comparison of seven methods selected for these data: "
+            f"{100 * details['comparison_top1']:.2f} % (`results/uci/tasks.csv` of the repository).\n"
+        )
     if peers := others_weights(name):
         lines.append(f"Others' weights for the ReLU network of this size, top-1 in %: {peers}.\n")
     if "cross_validation" in results:
@@ -84,21 +101,50 @@ def card_text(details):
         f"`{command}` in "
         f"{results['minutes']} minutes on {results['hardware']} ({details['versions']['backend']}, Keras "
         f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
-        f"that time.{' No choice was made on the test rows.' if _chooses_nothing(command) else ''}\n",
+        f"that time.{_choices(command, results)}\n",
+        *(f"{remark}\n" for remark in details.get("remarks", ())),
         *_teachers(details),
         *_storage(results),
         *_added(results.get("added", ())),
         "![training curves](curves.png)\n",
+        "## Data\n",
+        f"{_data(details)}\n",
         "## Limits\n",
-        _limits(data["name"]) + "\n",
+        *(f"{limit}\n" for limit in _limits(details)),
     ]
     return "\n".join(lines)
 
 
-def _chooses_nothing(command):
-    """Whether all that could be chosen is the recipe's; what led to options of one's own is not recorded."""
-    words = command.split()
-    return "train" in words and not {"--epochs", "--publish", "--seeds"} & set(words)
+def _preprocessing(dataset):
+    if dataset.startswith("uci/"):
+        return f'Its inputs are the standardised columns that `zoo.load_dataset("{dataset}")` gives.'
+    return "Preprocessing is inside the model."
+
+
+def _network(name, results):
+    arch = name.partition(".")[0]
+    sources = read_index()["architectures"].get(arch, {}).get("sources", ())
+    return (
+        f"`{arch}`{' of ' if sources else ''}{', with the units of '.join(sources)}: {results['parameters']:,} parameters, "
+        f"{results['macs']:,} multiply-accumulates for an input."
+        f"{f' MPELU is {MPELU_IN_WORDS}.' if arch.startswith('mpelu') else ''}"
+    )
+
+
+def _interval(share, rows):
+    from scipy.stats import binomtest
+
+    low, high = binomtest(round(share * rows), rows).proportion_ci(method="wilson")
+    return f"{100 * low:.2f} to {100 * high:.2f} %"
+
+
+def _choices(command, results):
+    """What was chosen on the test rows; nothing of it where options of one's own led to what is not recorded."""
+    words = set(command.split())
+    if not {"train", "uci-export"} & words or {"--epochs", "--publish", "--seeds"} & words:
+        return ""
+    but = " but whether the kernels are rounded (below)" if _storage(results) else ""
+    return f" No choice was made on the test rows{but}."
 
 
 def is_of_a_recipe(details):
@@ -140,18 +186,27 @@ def _settings(recipe):
     rows = [
         (key, value)
         for key, value in recipe.items()
-        if key not in ("name", "notes") and value not in ((), {}, [], None)
+        if key not in ("name", "notes", "multipliers") and value not in ((), {}, [], None)
+    ]
+    rows += [
+        ("alpha and beta of MPELU" if pattern == MPELU_WEIGHTS else pattern, f"{rate:g} x the rate, {decay:g} x the L2")
+        for pattern, rate, decay in recipe.get("multipliers", ())
     ]
     return ["## Training\n", f"{recipe['notes']}\n", *_table(("setting", "value"), rows)]
 
 
 def _added(runs):
     return [
-        f"Seeds {run['seeds']} were trained later, with the code of that time, by `{run['command']}` in "
+        f"{_seeds(run['seeds']).capitalize()} {'was' if len(run['seeds']) == 1 else 'were'} trained later, with the "
+        f"code of that time, by `{run['command']}` in "
         f"{run['minutes']} minutes on {run['hardware']} ({run['versions']['backend']}, Keras "
-        f"{run['versions']['keras']}); their weights were not kept.\n"
+        f"{run['versions']['keras']}); the weights were not kept.\n"
         for run in runs
     ]
+
+
+def _seeds(seeds):
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _teachers(details):
@@ -171,9 +226,10 @@ def _storage(results):
     before = results.get("top1_in_float32")
     if before is None:
         return []
+    changed = "changed by more than 0.02 points" if results["rows"] >= 5000 else "changed"  # a row is more than that
     return [
         "The kernels were then rounded to float16, in which the files hold them (`python -m training compact`): top-1 "
-        f"was {100 * before:.2f} % before; had it changed by more than 0.02 points, they would have stayed in float32. "
+        f"was {100 * before:.2f} % before; had it {changed}, they would have stayed in float32. "
         "The loaded model is in float32."
         f"{'' if len(results['seeds']) == 1 else ' The figures of the other seeds are in float32.'}\n"
     ]
@@ -206,9 +262,10 @@ def rewrite(folder, data_dir=None, details=None):
     changed = details is not None
     details = details or read_details(folder, model) or {"name": folder.absolute().name}
     if is_of_a_recipe(details):
-        missing = _missing_figures(details, model, data_dir)
+        missing, learned = _missing_figures(details, model, data_dir), what_was_learned(model)
+        changed = changed or bool(missing) or not learned.items() <= details.items()
         details["results"].update(missing)
-        changed = changed or bool(missing)
+        details.update(learned)
     new = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         shutil.copytree(folder, new, dirs_exist_ok=True)
@@ -246,6 +303,16 @@ def by_superclass(dataset, logits):
     return {"top1_by_superclass": top1_by_superclass(logits.argmax(axis=1), dataset.y_test, dataset.class_names)}
 
 
+def what_was_learned(model):
+    """What the card of a network with MPELU says of its alphas: in how many layers their median is 0, of how many."""
+    medians = [
+        float(np.median(keras.ops.convert_to_numpy(layer.alpha))) for layer in model.layers if isinstance(layer, MPELU)
+    ]
+    if not medians:
+        return {}
+    return {"learned": {"mpelu_layers": len(medians), "of_alpha_0": sum(abs(median) < AT_ZERO for median in medians)}}
+
+
 def _table(header, rows):
     return [markdown_table(header, rows) + "\n"]
 
@@ -255,7 +322,7 @@ def _spread(results):
     if spread is None:
         return f"n = 1 (seed {results['seeds'][0]}), so none can be given."
     seeds = results["seeds"]
-    return f"{100 * mean:.2f} +- {100 * spread:.2f} % top-1 (n = {len(seeds)}, seeds {seeds}; the first is published)."
+    return f"{100 * mean:.2f} +- {100 * spread:.2f} % top-1 (n = {len(seeds)}, {_seeds(seeds)}; the first is published)."
 
 
 def _paper(name):
@@ -265,12 +332,16 @@ def _paper(name):
 
 
 def _paper_in_words(name):
+    arch = read_index()["architectures"].get(name.partition(".")[0], {})
+    sources = [source.partition(" (")[0] for source in arch.get("sources", ())]
+    # Where Li et al. took a network over, the figures of it with MPELU are theirs.
+    whose = next((source for source in sources if source.startswith("Li et al.")), *sources[:1]) if sources else "it"
     if figure := _paper(name):
-        return f"top-1 {in_percent(figure)}."
-    paper = read_index()["architectures"].get(name.partition(".")[0], {}).get("paper", {})
+        return f"top-1 {in_percent(figure)} ({whose})."
+    paper = arch.get("paper", {})
     others = "; ".join(f"{other}: {in_percent(figure)}" for other, figure in itertools.islice(paper.items(), 3))
     others += f"; and {len(paper) - 3} more" if len(paper) > 3 else ""
-    return f"no figure for this network on this data set{f' (it has {others})' if others else ''}."
+    return f"no figure for this network on this data set{f' ({whose}: {others})' if others else ''}."
 
 
 def _cross_validation(result):
@@ -290,7 +361,44 @@ def _superclasses(top1):
     return [title, *_table(("superclass", "top-1"), rows)]
 
 
-def _limits(dataset):
+def _data(details):
+    """Where the rows come from, how many they are, their columns and classes."""
+    data, classes, columns = details["data"], details["class_names"], details["feature_names"]
+    sizes = [f"{data['train_rows']:,} training"]
+    sizes += [f"{data['validation_rows']:,} validation"] if "validation_rows" in data else []
+    words = (
+        f"{source_in_words(data['name'])}. {', '.join(sizes)} and {data['test_rows']:,} test rows; sha256 of all of them "
+        f"{data['sha256'][:12]}, as `zoo.load_dataset(\"{data['name']}\").sha256` begins. The licence above is of the "
+        "weights; for that of the data see their source."
+    )
+    if data["name"].startswith("uci/"):
+        scaled = SCALED[facts()[data["name"].removeprefix("uci/")].scaling]
+        return (
+            f"{words} Classes 0 to {len(classes) - 1} and columns 0 to {len(columns) - 1} have no names in the files.{scaled}"
+        )
+    columns = f" Columns: {', '.join(columns)}." if columns else ""
+    return f"{words}{columns} Classes: {', '.join(classes)}."
+
+
+# By `Facts.scaling`.
+SCALED = {
+    "together": " Their authors standardised all rows together, those for testing too, so that every figure on the test "
+    "rows, theirs as well, owes them a little.",
+    "apart": " Their authors standardised the training rows by themselves and the test rows by themselves, so new rows "
+    "would need statistics of many of their kind.",
+    "": "",
+}
+
+
+def _limits(details):
+    yield _limits_of(details["data"]["name"])
+    if "learned" in details:
+        layers, at_zero = details["learned"]["mpelu_layers"], details["learned"]["of_alpha_0"]
+        close = ", so it is close to a ReLU network" if 2 * at_zero > layers else ""
+        yield f"In {at_zero} of its {layers} MPELU layers the median alpha is 0 (below {AT_ZERO} in size){close}."
+
+
+def _limits_of(dataset):
     if dataset.startswith("cifar"):
         classes = {"cifar10": "10 CIFAR-10", "cifar100": "100 CIFAR-100"}[dataset]
         return (
@@ -299,7 +407,7 @@ def _limits(dataset):
         )
     if dataset.startswith("uci/"):
         return (
-            "Takes the SNN authors' columns, which are z-scored already and unnamed; raw UCI values would need the "
-            "authors' scaling, which is not published."
+            "Takes the SNN authors' columns, which are standardised already; raw UCI values would need the authors' "
+            "scaling, which is not published."
         )
     return "Knows only the columns and classes of this small data set; a demonstration, not a diagnosis."

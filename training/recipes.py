@@ -208,9 +208,9 @@ CIFAR10_STATISTICS = {"mean": (125.3, 123.0, 113.9), "std": (63.0, 62.1, 66.7)}
 # What followed from it was seen in the pictures of the runs; a recipe is not changed after its test set was read.
 MPELU_DECAY = (
     " alpha and beta have rate multiplier 5 and L2 of 1e-3 (2 x 5e-4): 10 x 1e-4 in the authors' code for networks "
-    "without pre-activation; for basic blocks the paper gives neither. In the published run of depth 20 this decay "
-    "drove alpha and beta to 0 in most layers (curves.png of mpelu_resnet20.cifar100), so the network ended close to "
-    "a ReLU one; without it (-nodecay) it was no better on held-out rows (modern_choices.csv)."
+    "without pre-activation; for basic blocks the paper has L2 on them too, and says neither how much nor which rate. "
+    "In the first run of depth 20 this decay drove alpha and beta to 0 in most layers; without it (-nodecay) the "
+    "network was no better on held-out rows (results/modern_choices.csv of the repository)."
 )
 
 
@@ -250,7 +250,7 @@ def _no_decay(name):
     """The short recipe without L2 on alpha and beta, as PReLU's authors have it for their slopes.
 
     For in the short recipe alpha and beta decay to 0. It was run before the two were compared on held-out rows, where
-    it was one standard error behind (58.72 against 59.68 % in 15 epochs, modern_choices.csv).
+    it was one standard error behind (58.72 against 59.68 % in 15 epochs, results/modern_choices.csv).
     """
     notes = f"{' '.join(_no_decay.__doc__.split())} Else: {' '.join(_cifar_resnet.__doc__.split())}"
     return dataclasses.replace(_cifar_resnet(name), multipliers=_mpelu_multipliers(name, 0.0), notes=notes)
@@ -343,7 +343,7 @@ def _modern(name, paper):
 def _modern_small(name):
     """Made to win with fewer than a million parameters: the short recipe in 200 epochs, with a moving average.
 
-    Chosen with ResNet-20 and MPELU, one seed, 15 epochs, on a tenth of the training rows (modern_choices.csv): label
+    Chosen with ResNet-20 and MPELU, one seed, 15 epochs, on a tenth of the training rows (results/modern_choices.csv): label
     smoothing, erasing, stochastic depth, mixup or CutMix, each alone and all together, did not raise the accuracy of
     the network without L2 on alpha and beta and were left out; that L2 did not lower it. In those five runs the moving
     average was behind the last weights, so the last are published. Nothing was compared again in 200 epochs.

@@ -22,6 +22,7 @@ from training.card import by_superclass
 from training.card import card_text
 from training.card import is_of_a_recipe
 from training.card import own_card
+from training.card import what_was_learned
 from training.curves import curves_png
 from training.distillation import ask_teachers
 from training.distillation import differing_teachers
@@ -236,6 +237,7 @@ def train(
         "name": recipe.name,
         "recipe": dataclasses.asdict(recipe),
         **({"teachers": taught.teachers} if taught else {}),
+        **what_was_learned(published),
         "data": {
             "name": dataset.name,
             "sha256": dataset.sha256,

@@ -150,6 +150,7 @@ def export(out, task, row, full, slice_, data_dir=None):
             }
             for one in tried
         ],
+        "comparison_top1": float(row["test_accuracy"]),
         "command": train_command(name),
         "data": {
             "name": dataset.name,
@@ -208,7 +209,7 @@ def _notes(best, row, goal, settings, validation_rows):
         f"{best.network['depth']} layers of {best.width}, is {outcome}. "
         f"After each period, at most {settings['rows_per_period']} rows, the validation rows were measured; the "
         f"weights are those after period {best.trained.period} of {settings['periods']}, where the mean validation "
-        f"loss of {settings['window']} periods was lowest. No choice was made on the test rows."
+        f"loss of {settings['window']} periods was lowest."
     )
 
 

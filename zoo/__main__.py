@@ -148,6 +148,7 @@ def _of_a_folder(name):
 def _readable(info):
     yield "name", info["name"]
     yield "family", f"{info['family']} (zoo/{info['family']}.py)"
+    yield "source", "; ".join(info["sources"])
     arch, _, tag = info["name"].partition(".")
     parameters, macs = (_readable_count(info, key, with_classes=not tag) for key in ("parameters", "macs"))
     yield "parameters", f"{parameters} (trainable)"

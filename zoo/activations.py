@@ -11,6 +11,12 @@ from keras_mpelu import MPELUNormal
 # Initial alpha of each: slope of the negative side, or its scale; 0 makes MPELUNormal He's initialisation.
 ALPHAS = {"relu": 0.0, "elu": 1.0, "mpelu": 1.0, "prelu": 0.25, "leaky_relu": 0.25}
 
+# Whose they are; where a name begins with one of them it is that activation's.
+SOURCES = {
+    "elu": "Clevert et al., 2016 (https://arxiv.org/abs/1511.07289)",
+    "mpelu": "Li et al., 2018 (https://arxiv.org/abs/1606.00305)",
+}
+
 
 class Activation:
     """An activation by name, for builders that make many layers of it.

@@ -5,7 +5,17 @@ from zoo.figures import mean_and_spread
 from zoo.hub import SCHEME
 from zoo.hub import repository_of
 from zoo.registry import read_index
+from zoo.uci import ARCHIVE
 
+SCIKIT_LEARN = "https://scikit-learn.org/stable/datasets/toy_dataset.html"
+SOURCES = {  # data set -> where its rows come from
+    "cifar10": "CIFAR-10 (Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html)",
+    "cifar100": "CIFAR-100 (Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html)",
+    **{
+        name: f"`sklearn.datasets.load_{name}()`, from the UCI repository ({SCIKIT_LEARN}), in a split of our own"
+        for name in ("digits", "wine", "breast_cancer")
+    },
+}
 DATASETS = {  # data set -> name in words
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
@@ -17,6 +27,17 @@ DATASETS = {  # data set -> name in words
 
 def dataset_in_words(name):
     return DATASETS.get(name, f"{name.removeprefix('uci/')} (UCI, the SNN authors' files)" if "uci/" in name else name)
+
+
+def source_in_words(name):
+    """Where the rows of one of our data sets come from."""
+    if name in SOURCES:
+        return SOURCES[name]
+    task = name.removeprefix("uci/")
+    return (
+        f"`{task}` of the UCI repository (https://archive.ics.uci.edu) in the files of Klambauer et al. ({ARCHIVE}), "
+        "column 0 of their folds"
+    )
 
 
 def known_dataset(details):

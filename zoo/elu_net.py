@@ -210,6 +210,8 @@ def he_initializer():
     return Activation("relu").kernel_initializer("fan_in")
 
 
+SOURCE = "Clevert et al., 2016 (https://arxiv.org/abs/1511.07289)"
+
 # Top-1 accuracy in the paper: Fig. 4 and its text, mean +- standard deviation of 10 runs; Table 1. On ImageNet it has
 # a top-5 error below 10 % only.
 PAPER = {

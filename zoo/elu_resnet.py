@@ -112,6 +112,8 @@ def elu_resnet(
     return image_model(inputs, x, num_classes, classifier_activation, name)
 
 
+SOURCE = "Shah et al., 2016 (https://arxiv.org/abs/1604.04112)"
+
 # Top-1 accuracy. shah_elu: the paper's, as quoted by others (its tables could not be read). shah_elu_final: the
 # replication in the code of PELU's authors, mean (best) of 5 runs.
 PAPER = {

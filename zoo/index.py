@@ -7,6 +7,7 @@ import re
 import keras
 import numpy as np
 
+from zoo.activations import SOURCES
 from zoo.folders import sha256
 from zoo.hub import SUMS
 from zoo.registry import BUNDLED
@@ -86,13 +87,25 @@ def _architectures():
 
 
 def _with_paper_figures(found):
-    """The rows of the architectures, with the figures that the families' tables have now."""
-    found = {arch: {key: value for key, value in row.items() if key != "paper"} for arch, row in found.items()}
+    """The rows of the architectures, with the sources and the figures that the families' files have now."""
+    sources = {family: importlib.import_module(f"zoo.{family}").SOURCE for family in FAMILIES}
+    found = {
+        arch: {
+            **{key: value for key, value in row.items() if key != "paper"},
+            "sources": list(dict.fromkeys([sources[row["family"]], *_source_of_units(arch)])),
+        }
+        for arch, row in found.items()
+    }
     for family in FAMILIES:
         paper = importlib.import_module(f"zoo.{family}").PAPER
         for name, accuracy in paper.items():
             found[name.partition(".")[0]].setdefault("paper", {})[name.partition(".")[2]] = accuracy
     return found
+
+
+def _source_of_units(arch):
+    """Where the activation comes from by which an architecture's name begins, as a list of one or none."""
+    return [source for unit, source in SOURCES.items() if arch.startswith(unit)]
 
 
 def model_entry(folder):

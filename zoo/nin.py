@@ -122,6 +122,8 @@ def average_pool(x, prefix):
     return layers.Rescaling(scale, name=f"{prefix}_pool_edges")(x)
 
 
+SOURCE = "Li et al., 2018 (https://arxiv.org/abs/1606.00305)"
+
 # Top-1 accuracy in the paper, Table 1, without and with augmentation. Its cells for ReLU and PReLU were not found.
 PAPER = {
     "elu_nin.cifar10": "0.9061 (no augmentation), 0.9223 (crops and flips)",

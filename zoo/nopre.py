@@ -141,6 +141,8 @@ def nopre_resnet(
     return image_model(inputs, x, num_classes, classifier_activation, name)
 
 
+SOURCE = "Li et al., 2018 (https://arxiv.org/abs/1606.00305)"
+
 # Top-1 accuracy in the paper. Tagged "-dagger": Table 12, its recipe marked with a dagger, mean +- standard deviation
 # (best) of 5 runs. The others: Table 11 and the text, mean (best) with the default recipe. Table 11's row of Fig. 5d is
 # of alpha = 0.25; the alpha of its other rows was not found, while the networks of their names start at 1.

@@ -180,6 +180,8 @@ def plain_net(
     return classifier_model(inputs, x, num_classes, classifier_activation, gaussian, name)
 
 
+SOURCE = "Li et al., 2018 (https://arxiv.org/abs/1606.00305)"
+
 # Top-1 accuracy in the paper, single centre crop: Table 2 (depth 15, with batch norm), Table 5 (depth 30, without).
 # MPELU's at depth 15 are those that the text on Table 5 compares with, read as alpha = beta = 1 without decay.
 PAPER = {

@@ -127,6 +127,8 @@ def preact_resnet(
     return image_model(inputs, x, num_classes, classifier_activation, name)
 
 
+SOURCE = "He et al., 2016b (https://arxiv.org/abs/1603.05027)"
+
 # Top-1 accuracy: relu at 164 as cited by Li et al., Table 11; at 1001 He et al., 2016b, with a batch of 64 as in its
 # authors' README, mean +- standard deviation; on CIFAR-100 as cited by Li et al.; mpelu: Li et al., Table 11, mean; the
 # alpha of these rows was not found (that of its best row, Fig. 5d, is 0.25), while the networks here start at 1.

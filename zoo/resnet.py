@@ -152,6 +152,8 @@ def resnet(
     return image_model(inputs, x, num_classes, classifier_activation, name)
 
 
+SOURCE = "He et al., 2016 (https://arxiv.org/abs/1512.03385)"
+
 # Top-1 accuracy in the papers, on CIFAR-10; for CIFAR-100 neither has a figure of these networks that was found.
 # He et al., 2016, Table 6: one run, but mean +- standard deviation (best) of 5 at depth 110. Li et al., Table 10: mean.
 PAPER = {

@@ -281,6 +281,8 @@ def _per_column(values, num_features, what, least=-math.inf):
     return values
 
 
+SOURCE = "Klambauer et al., 2017 (https://arxiv.org/abs/1706.02515)"
+
 # Accuracy in the paper, Table A11, of its SNN of any depth (scikit-learn's bundled sets are other files and splits).
 PAPER = {
     "snn_mlp2.uci-abalone": "0.6657",

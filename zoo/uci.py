@@ -58,6 +58,7 @@ class Facts(NamedTuple):
     validation: int
     test: int
     fixed_test: bool  # the four columns have the same test rows, those of the original source
+    scaling: str  # how the authors standardised: "together", "apart", or neither; see `scaling_of`
     sha256: str  # empty where no copy was at hand: sizes and class counts are checked instead
 
 
@@ -127,6 +128,7 @@ def facts():
             task=row["task"],
             class_counts=tuple(map(int, row["class_counts"].split())),
             fixed_test=row["fixed_test"] == "1",
+            scaling=row["scaling"],
             sha256=row["sha256"],
             **{key: int(row[key]) for key in ("rows", "features", "train", "validation", "test")},
         )
@@ -241,6 +243,26 @@ def content_sum(dataset):
     return sha256_of(dataset.x, dataset.y, dataset.folds, dataset.validation_folds)
 
 
+def scaling_of(dataset):
+    """How the columns were standardised, seen from their means and deviations.
+
+    Returns:
+        `"together"`: over all rows, those for testing too; `"apart"`: the
+        training rows and the test rows each over themselves; `""`: neither.
+    """
+
+    def standardised(rows):
+        mean, deviation = rows.mean(axis=0, dtype="float64"), rows.std(axis=0, ddof=1, dtype="float64")
+        # The files have six digits. A column that does not vary has no deviation.
+        return np.allclose(mean, 0, atol=1e-4) and np.allclose(deviation[deviation > 0], 1, atol=1e-4)
+
+    if standardised(dataset.x):
+        # A column that does not vary among the test rows, or rounding, can make both true of rows standardised apart.
+        return "apart" if standardised(dataset.x_train) else "together"
+    test_mean = dataset.x_test.mean(axis=0, dtype="float64")
+    return "apart" if standardised(dataset.x_train) and np.allclose(test_mean, 0, atol=1e-4) else ""
+
+
 def describe(dataset):
     """The row of uci.csv of a data set."""
     split = dataset.split(0)
@@ -253,6 +275,7 @@ def describe(dataset):
         validation=len(split.x_validation),
         test=len(split.x_test),
         fixed_test=bool((dataset.folds == dataset.folds[:, :1]).all()),
+        scaling=scaling_of(dataset),
         sha256=content_sum(dataset),
     )
 
