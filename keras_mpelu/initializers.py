@@ -1,5 +1,7 @@
 """The initialisation that belongs to MPELU (Li et al., 2018)."""
 
+import random
+
 import keras
 
 
@@ -58,7 +60,9 @@ class MPELUNormal(keras.initializers.Initializer):
         self.beta = float(beta)
         self.mode = mode
         self.seed = seed
-        self._generator = keras.random.SeedGenerator(seed) if seed is None else seed
+        # Of Python's own generator, as Keras's initializers do, which `keras.utils.set_random_seed` sets. Not a
+        # SeedGenerator: its state is a variable, which a model that is restored from shapes alone would not have.
+        self._first = _draw() if seed is None else None
         self._scale = scale
 
     def __call__(self, shape, dtype=None):
@@ -68,9 +72,12 @@ class MPELUNormal(keras.initializers.Initializer):
                 "give biases the initializer 'zeros'"
             )
         fan_in, fan_out = _fans(shape)
+        seed, self._first = self.seed if self._first is None else self._first, None
+        if seed is None:
+            seed = _draw()
         n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         return keras.random.normal(
-            shape, stddev=(self._scale / n) ** 0.5, dtype=dtype or keras.config.floatx(), seed=self._generator
+            shape, stddev=(self._scale / n) ** 0.5, dtype=dtype or keras.config.floatx(), seed=seed
         )
 
     def get_config(self):
@@ -85,6 +92,10 @@ class MPELUNormal(keras.initializers.Initializer):
     def from_config(cls, config):
         # Without a seed where the initializer is given by its registered name: Keras then makes it from {}.
         return cls(**{**config, "seed": keras.saving.deserialize_keras_object(config.get("seed"))})
+
+
+def _draw():
+    return random.randint(1, 10**9)
 
 
 def _fans(shape):

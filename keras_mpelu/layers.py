@@ -1,5 +1,7 @@
 """The multiple parametric exponential linear unit (Li et al., 2018)."""
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -20,7 +22,7 @@ def mpelu(x, alpha, beta):
     `torch.func.jacrev`, refuse; `keras_mpelu.layers.plain_mpelu` takes them all.
 
     Args:
-        x: A float tensor.
+        x: A float tensor; integers are taken as `keras.config.floatx()`.
         alpha: Scale of the negative branch; broadcast against `x`.
         beta: Slope inside the exponential; broadcast against `x`. The paper
             asks for `beta > 0`, but no implementation enforces it: with
@@ -40,7 +42,7 @@ def mpelu(x, alpha, beta):
 
     - [Li et al., 2018](https://arxiv.org/abs/1606.00305), equation 1
     """
-    x = ops.convert_to_tensor(x)
+    x = _as_float(ops.convert_to_tensor(x), keras.config.floatx())
     # In float32 at least: the gradients of alpha and beta are sums over a batch of images, far beyond half precision.
     dtype = keras.backend.result_type(x.dtype, "float32")
     alpha, beta = ops.cast(alpha, dtype), ops.cast(beta, dtype)
@@ -50,6 +52,10 @@ def mpelu(x, alpha, beta):
     if alpha.shape != beta.shape:
         alpha, beta = alpha + ops.zeros_like(beta), beta + ops.zeros_like(alpha)
     return kernel.mpelu(x, alpha, beta)
+
+
+def _as_float(x, dtype):
+    return x if keras.backend.is_float_dtype(x.dtype) else ops.cast(x, dtype)
 
 
 def plain_mpelu(x, alpha, beta):
@@ -139,7 +145,7 @@ class MPELU(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, numbers.Integral)):
             raise ValueError(
                 f"axis is one integer, or None for parameters shared by the whole layer; received {axis!r}"
             )
@@ -150,10 +156,12 @@ class MPELU(keras.layers.Layer):
         self.beta_regularizer = keras.regularizers.get(beta_regularizer)
         self.alpha_constraint = keras.constraints.get(alpha_constraint)
         self.beta_constraint = keras.constraints.get(beta_constraint)
-        self.axis = axis
+        self.axis = axis if axis is None else int(axis)
 
     def build(self, input_shape):
         shape = () if self.axis is None else (self._channels(input_shape),)
+        # Another size there could broadcast: an input of one channel would come out with as many as the weights.
+        self.input_spec = None if self.axis is None else keras.InputSpec(min_ndim=2, axes={self.axis: shape[0]})
         self.alpha = self.add_weight(
             name="alpha",
             shape=shape,
@@ -187,6 +195,7 @@ class MPELU(keras.layers.Layer):
         return channels
 
     def call(self, inputs):
+        inputs = _as_float(inputs, self.compute_dtype)  # Keras casts none but floats
         return mpelu(inputs, self._align(self.alpha, inputs), self._align(self.beta, inputs))
 
     def _align(self, weight, inputs):

@@ -119,7 +119,7 @@ def _unit_variance(layer, called, refusals, tolerance, max_iterations):
     def normalised(inputs, *args, **kwargs):
         if not linear.built:
             linear.build(inputs.shape)
-        linear.set_weights(layer.get_weights())
+        linear.set_weights(layer.get_weights()[: len(linear.weights)])  # those of an activation come last
         for iteration in range(max_iterations + 1):
             variance = float(ops.convert_to_numpy(ops.var(ops.cast(linear.call(inputs), "float32"))))
             if abs(variance - 1) <= tolerance:

@@ -25,7 +25,8 @@ class OneHotColumns(keras.layers.Layer):
 
     Raises:
         ValueError: a size is negative or no integer, or there are none;
-            or they sum up to more than 2**20.
+            they sum up to more than 2**20; or the inputs have another number
+            of columns.
 
     Example:
 
@@ -35,7 +36,8 @@ class OneHotColumns(keras.layers.Layer):
     """
 
     def __init__(self, sizes, **kwargs):
-        super().__init__(**kwargs)
+        # As they are: in half precision a code from 257 on would become another one.
+        super().__init__(**{"autocast": False, **kwargs})
         self.sizes = [int(size) for size in sizes]
         if not self.sizes or min(self.sizes) < 0 or self.sizes != list(sizes):
             raise ValueError(f"sizes are integers of 0 or more, one for each column; received {sizes!r}")
@@ -44,11 +46,15 @@ class OneHotColumns(keras.layers.Layer):
         # For every column of the output the input's column, and the code that it stands for (-1: the number itself).
         self._source = [column for column, size in enumerate(self.sizes) for _ in range(max(size, 1))]
         self._code = [code for size in self.sizes for code in (range(size) if size else [-1])]
+        self._is_number = [code < 0 for code in self._code]
+        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: len(self.sizes)})
 
     def call(self, inputs):
         values = ops.take(inputs, self._source, axis=-1)
-        codes = ops.cast(ops.convert_to_tensor(self._code), values.dtype)
-        return ops.where(codes < 0, values, ops.cast(values == codes, values.dtype))
+        values = ops.cast(values, keras.backend.result_type(values.dtype, "float32"))
+        codes = ops.convert_to_tensor(self._code, values.dtype)
+        encoded = ops.where(ops.convert_to_tensor(self._is_number), values, ops.cast(values == codes, values.dtype))
+        return ops.cast(encoded, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return *input_shape[:-1], len(self._source)

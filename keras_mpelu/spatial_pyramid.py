@@ -42,6 +42,7 @@ class SpatialPyramidPooling(keras.layers.Layer):
         if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
             raise ValueError(f"levels is an integer of 1 or more; received {levels!r}")
         self.levels = levels
+        self.input_spec = keras.InputSpec(ndim=4)
 
     def call(self, inputs):
         pooled = []

@@ -68,9 +68,10 @@ def swap_activations(model, leaky_beta=0.01, axis=-1):
         A `keras.Model`. The given model is left as it is.
 
     Raises:
-        ValueError: the model is subclassed or not built, has nothing to
-            replace or a layer that Keras cannot copy; `leaky_beta` is not
-            positive; or `axis` is the batch's or one that an activation lacks.
+        ValueError: the model is subclassed, quantized or not built, has
+            nothing to replace or a layer that Keras cannot copy; `leaky_beta`
+            is not positive; or `axis` is the batch's or one that an activation
+            lacks.
 
     Example:
 
@@ -91,7 +92,7 @@ def swap_activations(model, leaky_beta=0.01, axis=-1):
         raise ValueError(f"leaky_beta is a small positive number; received {leaky_beta!r}")
     if not isinstance(axis, numbers.Integral) or axis == 0:
         raise ValueError(f"axis is the integer of a channel axis, and 0 is the batch; received {axis!r}")
-    swap = _Swap(leaky_beta, axis, _names(model))
+    swap = _Swap(leaky_beta, int(axis), _names(model))
     with deep_graphs():
         copy = swap.copy_model(model)
     for layer, its_copy in swap.pairs:
@@ -170,12 +171,20 @@ class _Swap:
     def new_copy(self, layer):
         if _is_graph(layer):
             return self.copy_model(layer)
+        if getattr(layer, "quantization_mode", None):
+            raise ValueError(
+                f"swap_activations cannot copy the quantized layer {layer.name!r}; swap the model that it was made "
+                "from, then quantize"
+            )
         if isinstance(layer, keras.layers.Lambda):
             self.kept[layer.name] = "Lambda, not looked into"
             return layer  # it has no weights, and a Python function is not rebuilt from a configuration
         config, functions = _configuration(layer)
         starts = self.followed if type(layer) in ENDS_WITH_ACTIVATION else self.replaced
-        found = self.start_of(layer.activation if starts is self.followed else layer)
+        if starts is self.followed:
+            found = self.start_of(layer.activation, _channel_axis(layer))
+        else:
+            found = self.start_of(layer, self.axis)
         if not isinstance(found, Start):
             found = found or _rectifier_inside(config) or functions
         elif starts is self.followed:
@@ -197,15 +206,15 @@ class _Swap:
         numbered = (f"{name}_{number}" for number in itertools.count(2))
         return next(free for free in itertools.chain([name], numbered) if free not in self.names)
 
-    def start_of(self, activation):
+    def start_of(self, activation, axis):
         """The Start of a layer, operation or function; a string that says why there is none; or None: no rectifier."""
         if isinstance(activation, keras.layers.Activation):
-            return self.start_of(activation.activation)
+            return self.start_of(activation.activation, axis)
         kind, options = _kind(activation)
         if kind == "elu":
             return Start(options.get("alpha", 1.0))
         if kind == "prelu":
-            return self.leaky(_slopes(activation, self.axis))
+            return self.leaky(_slopes(activation, axis))
         if kind == "leakyrelu":
             return self.leaky(options.get("negative_slope", 0.2))
         if kind not in ("relu", "relu6"):
@@ -238,8 +247,8 @@ class _Swap:
         """The layers that follow a layer in the place of its `activation`."""
         if id(copy) not in self.followed:
             return []
-        axis = 1 if getattr(copy, "data_format", None) == "channels_first" else -1
-        return self.layers_of(self.followed[id(copy)], copy, self.free(f"{copy.name}_mpelu"), axis, shape)
+        name = self.free(f"{copy.name}_mpelu")
+        return self.layers_of(self.followed[id(copy)], copy, name, _channel_axis(copy), shape)
 
     def layers_of(self, start, copy, name, axis, shape):
         channels = shape[axis]
@@ -271,6 +280,10 @@ class _Swap:
                 )
                 self.mpelus[id(copy), channels].append(cap)
         return self.mpelus[id(copy), channels]
+
+
+def _channel_axis(layer):
+    return 1 if getattr(layer, "data_format", None) == "channels_first" else -1
 
 
 def _is_graph(model):

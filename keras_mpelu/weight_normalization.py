@@ -20,10 +20,12 @@ class WeightNormalization(keras.layers.Wrapper):
     `g` and the bias by a first batch.)
 
     Args:
-        layer: A Dense, Conv1D, Conv2D or Conv3D layer, not built.
+        layer: A Dense, Conv1D, Conv2D or Conv3D layer, not built. No unit's
+            weights may be all zero: they have no direction, and `g / ||v||`
+            is NaN.
 
     Raises:
-        ValueError: the layer is of another kind.
+        ValueError: the layer is of another kind, or its kernel starts at zero.
 
     Input shape:
         That of the layer.
@@ -47,7 +49,15 @@ class WeightNormalization(keras.layers.Wrapper):
     def __init__(self, layer, **kwargs):
         if not isinstance(layer, (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)):
             raise ValueError(f"WeightNormalization wraps a Dense, Conv1D, Conv2D or Conv3D layer; received {layer!r}")
+        if isinstance(layer.kernel_initializer, keras.initializers.Zeros):
+            raise ValueError(
+                f"WeightNormalization divides by the length of each unit's weights, and {layer.name!r} starts with "
+                "kernel_initializer='zeros'; give it another one"
+            )
         super().__init__(layer, **kwargs)
+        self.supports_masking = layer.supports_masking
+        if self.activity_regularizer is None:  # Keras adds its loss where a layer is called, and the inner one is not
+            self.activity_regularizer = layer.activity_regularizer
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -56,7 +66,7 @@ class WeightNormalization(keras.layers.Wrapper):
 
     def call(self, inputs):
         kernel = self.layer.kernel
-        normalized = kernel * (self.g / _norm(kernel))
+        normalized = ops.cast(kernel * (self.g / _norm(kernel)), self.compute_dtype)
         # The layer computes with this kernel in place of its own, so that gradients reach both g and v.
         outputs, _ = self.layer.stateless_call(
             [normalized if weight is kernel else weight.value for weight in self.layer.trainable_variables],
@@ -73,4 +83,5 @@ class WeightNormalization(keras.layers.Wrapper):
 
 
 def _norm(kernel):
+    kernel = ops.cast(kernel, keras.backend.result_type(kernel.dtype, "float32"))  # squares leave float16's range
     return ops.sqrt(ops.sum(ops.square(kernel), axis=tuple(range(len(kernel.shape) - 1))))

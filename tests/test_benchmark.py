@@ -323,6 +323,18 @@ def test_a_variant_in_small(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_fine_tuning_in_small(tmp_path):
+    path = benchmark.finetuning(tmp_path, seeds=(0,), per_class=2, epochs=1)
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["arm"] for row in rows] == ["pretrained", "scratch"]
+    for row in rows:
+        rates = dict(zip(benchmark.RATES, map(float, row["validation_accuracy"].split()), strict=True))
+        assert float(row["chosen_rate"]) == max(rates, key=rates.get)
+        assert 0 <= float(row["test_accuracy"]) <= 1 and row["images"] == "20"
+
+
 def test_training_speed_in_small(tmp_path):
     pytest.importorskip("pytorchcv")
     with open(benchmark.training_speed(tmp_path, ["relu_resnet20"], batch=8, turns=2), newline="") as file:

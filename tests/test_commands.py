@@ -21,6 +21,9 @@ from test_tables import steps_of
 import training.__main__
 import zoo
 import zoo.__main__
+from keras_mpelu import MPELU
+from keras_mpelu import WeightNormalization
+from training.finetune import frozen_body
 from zoo.datasets import CIFAR100_CLASSES
 from zoo.demo import digits_as_images
 from zoo.prediction import eight_bits
@@ -29,6 +32,7 @@ from zoo.prediction import read_image
 
 ROOT = pathlib.Path(__file__).parent.parent
 IMAGES, TABLE = "mpelu_resnet20.cifar100", "snn_mlp2.wine"
+FIGURES = {"loss": 0.1, "top1": 1.0, "top5": 1.0, "ece": 0.1, "rows": 36}
 
 
 def zoo_command(*arguments):
@@ -95,6 +99,87 @@ def test_the_commands_turn_onednn_on_unless_told_otherwise(given, there, monkeyp
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
     assert zoo_command("list", "mpelu_resnet20") == 0
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == there
+
+
+def test_the_pretrained_are_listed_by_a_pattern(capsys):
+    assert zoo_command("list", "relu_resnet*", "--pretrained") == 0
+    assert capsys.readouterr().out.split() == ["relu_resnet20.cifar100"]
+
+
+def test_a_table_for_whoever_asks_is_theirs_to_change():
+    zoo.model_info(TABLE)["seeds"].append(9)
+    zoo.model_info("snn_mlp2")["input_shape"].append(9)
+    assert 9 not in zoo.model_info(TABLE)["seeds"] + zoo.model_info("snn_mlp2")["input_shape"]
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_the_bar_is_where_somebody_sees_it(more, monkeypatch, capsys):
+    """Keras writes it to stdout, which may be a file while stderr is a terminal."""
+    asked = []
+    monkeypatch.setattr(
+        "zoo.__main__._evaluated_on_a_dataset", lambda args, progress: asked.append(progress) or ("wine", FIGURES)
+    )
+    for terminal in (sys.stderr, sys.stdout):
+        with monkeypatch.context() as patch:
+            patch.setattr(terminal, "isatty", lambda: True)
+            assert zoo_command("evaluate", TABLE, *more) == 0
+    assert asked == [False, not more]
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    command = [sys.executable, "-m", "zoo", "list"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
+
+
+def test_an_interrupted_command_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("zoo.__main__.list_models", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert zoo_command("list") == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_diverged_model_predicts_nothing(wine_csv, tmp_path, capsys):
+    write, header, rows, _ = wine_csv
+    model = zoo.load_model(TABLE)
+    model.layers[-1].bias.assign([np.nan] * 3)
+    folder = zoo.save_model(model, tmp_path / "diverged")
+    header = [f"column {number}" for number in range(13)]
+    assert zoo_command("predict", folder, write(header, rows[:2]), "--json") == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and "outputs are not finite" in shown.err
+
+
+def test_data_are_looked_for_where_one_says(monkeypatch, tmp_path, capsys):
+    asked, load = [], zoo.load_dataset
+    monkeypatch.setattr("zoo.datasets.load_dataset", lambda name, folder: asked.append((name, folder)) or load(name))
+    assert zoo_command("evaluate", TABLE, "--data-dir", tmp_path) == 0
+    assert asked == [("wine", str(tmp_path))]
+
+
+def test_a_table_is_fine_tuned_as_one_says(wine_csv, tmp_path, capsys):
+    """Labels 1, 2 and 3 as classes, and half of the rows held out."""
+    write, header, rows, data = wine_csv
+    path = write([*header, "kind"], [[*row, str(label + 1)] for row, label in zip(rows, data.y_test, strict=True)])
+    options = ("--target", "kind", "--epochs", 1, "--validation", 0.5)
+    for task in ("classification", "regression"):
+        out = tmp_path / task
+        assert training_command("finetune", "snn_mlp2", "--data", path, "--task", task, "--out", out, *options) == 0
+        details = json.loads((out / "recipe.json").read_text())
+        assert len(details["class_names"]) == {"classification": 3, "regression": 0}[task]
+        assert details["data"]["test_rows"] == 18
+    again = ("finetune", "snn_mlp2", "--data", path, "--target", "kind", "--out", tmp_path / "other")
+    assert training_command(*again, "--validation", 1) == 1
+    assert "between 0 and 1; received 1.0" in capsys.readouterr().err
+
+
+def test_a_deterministic_run_with_so_much_time(tmp_path):
+    """In a process of its own, which TensorFlow and PyTorch then keep to it."""
+    command = [sys.executable, "-m", "training", "train", "snn_mlp2.wine", "--deterministic", "--minutes", "0.02"]
+    subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    home = tmp_path / "snn_mlp2.wine"
+    assert json.loads((home / "seed0" / "run.json").read_text())["deterministic"] is True
+    assert json.loads((home / "snn_mlp2.wine" / "recipe.json").read_text())["recipe"]["epochs"] >= 1
 
 
 def test_info_of_an_architecture_gives_the_papers_figure(capsys):
@@ -273,6 +358,17 @@ def test_a_frozen_network_learns_in_its_head_alone(options, halves, tmp_path):
     assert f"| freeze | {bool(options)} |" in card and f"| flip | {'--flip' in options} |" in card
     assert training_command("card", out) == 0
     assert (out / "README.md").read_text() == card
+
+
+def test_what_is_frozen_within_a_wrapper_or_an_activation_stays_so():
+    unit = MPELU(trainable=False)
+    wrapper = WeightNormalization(keras.layers.Dense(3, activation=unit))
+    model = keras.Sequential([keras.Input((2,)), wrapper, keras.layers.Dense(2, "softmax")])
+    wrapper.layer.trainable = unit.trainable = False
+    with pytest.raises(ZeroDivisionError), frozen_body(model):
+        assert not wrapper.trainable
+        raise ZeroDivisionError
+    assert wrapper.trainable and not wrapper.layer.trainable and not unit.trainable
 
 
 def test_a_model_of_sigmoids_is_refused_before_it_is_fine_tuned(halves, tmp_path, capsys):

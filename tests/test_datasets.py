@@ -82,7 +82,8 @@ def test_unknown_name_lists_close_ones():
 def test_import_costs_no_backend():
     heavy = "keras tensorflow jax torch sklearn pyarrow PIL huggingface_hub tensorflow_datasets"
     code = f"import sys, zoo.datasets; print([m for m in '{heavy}'.split() if m in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+    root = pathlib.Path(__file__).parent.parent
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=root, text=True).strip() == "[]"
 
 
 def test_class_names():

@@ -168,6 +168,18 @@ CASES = {
     ),
     "shared conv": (shared_conv, ["Conv2D", "Pointwise"]),
     "two norms": (two_norms, ["Conv2D"]),
+    "before a layer whose activation has weights": (
+        norm_before(kernel_size=1, activation=layers.PReLU("ones", shared_axes=[1, 2])),
+        ["MaxPooling2D", "Conv2D"],
+    ),
+    "of a higher precision": (
+        lambda x: layers.Conv2D(4, 1, dtype="mixed_bfloat16")(layers.Normalization(mean=9.0, variance=1.0)(x)),
+        ["Conv2D", "Pointwise"],
+    ),
+    "MPELU close to the identity": (
+        lambda x: MPELU(keras.initializers.Constant(98.0), keras.initializers.Constant(0.01))(x),
+        ["Pointwise"],
+    ),
     "sum, norm and ReLU": (sum_norm_relu, ["Conv2D", "Pointwise"]),
     "sum of two shapes": (
         lambda x: layers.ReLU()(broadcast_sum(x)),
@@ -183,10 +195,11 @@ CASES = {
 def test_a_norm_is_folded_only_where_that_is_exact(case):
     build, expected = CASES[case]
     inputs = keras.Input((8, 8, 3))
-    model = give_statistics(keras.Model(inputs, build(inputs)))
-    deployed = deploy(model)
+    model, x = keras.Model(inputs, build(inputs)), np.random.default_rng(2).normal(size=(2, 8, 8, 3)).astype("float32")
+    outputs_of(model, x)  # before it an activation that is an argument has no weights
+    deployed = deploy(give_statistics(model))
     assert sorted(kinds(deployed)) == sorted(expected)
-    assert_same(deployed, model, np.random.default_rng(2).normal(size=(2, 8, 8, 3)).astype("float32"))
+    assert_same(deployed, model, x)
 
 
 def test_large_means_stay_where_the_inputs_are():
@@ -229,6 +242,22 @@ def test_the_exponential_is_that_of_float64():
     layer.set_weights([np.array([1.0]), np.array([1.0])])
     exact = np.where(x > 0, x, np.expm1(np.minimum(x, 0).astype("float64")))
     np.testing.assert_allclose(keras.ops.convert_to_numpy(layer(x)), exact, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(98.0, 0.01), (2000.0, 1e-4), (1000.0, -1e-3)])
+def test_a_large_alpha_beside_a_small_beta_keeps_its_digits(alpha, beta):
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, MPELU()(inputs))
+    model.layers[-1].set_weights([np.array([alpha]), np.array([beta])])
+    x = -np.geomspace(1e-6, 100, 1000).astype("float32")[:, None]
+    found = outputs_of(deploy(model), x)
+    np.testing.assert_allclose(found, alpha * np.expm1(beta * x.astype("float64")), rtol=2e-6)
+
+
+def test_integers_are_standardised_before_a_convolution():
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    model = keras.Model(inputs, layers.Conv2D(4, 3)(layers.Normalization(mean=[9.0] * 3, variance=[4.0] * 3)(inputs)))
+    assert_same(deploy(model), model, np.random.default_rng(0).integers(0, 20, (2, 8, 8, 3), "uint8"))
 
 
 def test_an_mpelu_that_decayed_to_relu_is_one():

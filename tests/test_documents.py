@@ -47,8 +47,15 @@ def test_every_public_name_has_a_docstring_with_an_example(name):
     assert "Example:" in text, f"{name} has no example"
 
 
-@pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
-def test_readme_snippets(snippet, tmp_path, monkeypatch, request):
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_there_are_snippets_and_modules_to_run():
+    assert len(SNIPPETS) >= 6 and len(MODULES) >= 20
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_readme_snippets(snippet, tmp_path, monkeypatch, request, capsys):
     if 'cifar100")' in snippet and "evaluate" in snippet:
         dataset = zoo.load_dataset("cifar100", request.getfixturevalue("data_dir"))
         few = dataclasses.replace(
@@ -57,6 +64,8 @@ def test_readme_snippets(snippet, tmp_path, monkeypatch, request):
         monkeypatch.setattr("zoo.evaluation.load_dataset", lambda name: {"cifar100": few}[name])
     monkeypatch.chdir(tmp_path)
     exec(compile(snippet, "README.md", "exec"), {})
+    if "# True" in snippet:
+        assert capsys.readouterr().out.strip().endswith("True")
 
 
 def test_further_seeds_count_in_the_table_where_they_were_added(monkeypatch):

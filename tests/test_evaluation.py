@@ -120,6 +120,8 @@ def test_what_is_no_classifier_is_refused(units, activation, tmp_path, capsys):
     loaded = zoo.load_model(str(folder))  # it is as usable
     if activation == "sigmoid":  # whose loss is known
         assert loaded.loss == "binary_crossentropy"
+    elif units == 1:
+        assert loaded.loss == "mean_squared_error"
     else:
         assert "not compiled" in capsys.readouterr().err and not loaded.compiled
     header = ",".join(f"column {number}" for number in range(6))
@@ -142,7 +144,8 @@ def test_heads_of_other_activations(capsys):
     one.fit(wine.x_train, is_first, epochs=3, verbose=0)
     assert one.evaluate(wine.x_test, (wine.y_test == 0).astype("float32")[:, None], verbose=0)[1] > 0.9
     number = zoo.load_model("snn_mlp2.wine", num_classes=1, classifier_activation=None)
-    assert number.layers[-1].activation is keras.activations.linear and not number.compiled
+    assert number.layers[-1].activation is keras.activations.linear and number.loss == "mean_squared_error"
+    assert number.fit(wine.x_train, is_first, epochs=2, verbose=0).history["mean_absolute_error"][-1] < 1
     with pytest.raises(ValueError, match="num_classes=1 with a softmax has the output 1 for everything"):
         zoo.load_model("snn_mlp2.wine", num_classes=1)
     with pytest.raises(ValueError, match="another activation of Keras, such as 'sigmoid'; received 'sigmid'"):

@@ -1,5 +1,6 @@
 """Arrows point one way: keras <- keras_mpelu <- zoo <- training."""
 
+import ast
 import pathlib
 import subprocess
 import sys
@@ -19,6 +20,16 @@ def test_a_package_loads_none_above_it(package):
     code += "print(*{name.partition('.')[0] for name in sys.modules} & {'keras_mpelu', 'zoo', 'training'})"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(result.stdout.split()) == ALLOWED[package]
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_nor_does_a_function_of_it(package):
+    """What is imported within functions, or in a file that no test above loads, is seen in the text alone."""
+    for path in (ROOT / package).rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+        assert {name.partition(".")[0] for name in names} & {"keras_mpelu", "zoo", "training"} <= ALLOWED[package], path
 
 
 def test_the_wheel_has_every_package():

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import zoo
 from keras_mpelu import MPELUNormal
 
 # std * sqrt(n), worked out by hand from sqrt(2 / (1 + alpha**2 * beta**2))
@@ -71,6 +72,14 @@ def test_unseeded_draws_repeat_under_set_random_seed():
     assert not np.any(draws(3) == draws(4))
 
 
+def test_it_draws_in_a_model_that_was_restored_from_shapes_alone(tmp_path):
+    """As Keras's own do: layers that are to start anew draw by it."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, kernel_initializer=MPELUNormal())])
+    layer = zoo.load_model(zoo.save_model(model, tmp_path / "model")).layers[-1]
+    first, second = (draw(layer.kernel_initializer) for _ in range(2))
+    assert np.all(first != second)
+
+
 def test_integer_seed_is_that_of_keras():
     ours, theirs = MPELUNormal(seed=7), keras.initializers.RandomNormal(stddev=8**-0.5, seed=7)
     first = draw(ours)
@@ -120,6 +129,7 @@ def test_dtype():
     "options, message",
     [
         ({"mode": "fan"}, "mode is 'fan_in', 'fan_out' or 'fan_avg'"),
+        ({"seed": "x"}, "seed is None, an integer or a keras.random.SeedGenerator; received 'x'"),
         ({"alpha": float("nan")}, "alpha and beta are finite"),
         ({"alpha": float("inf"), "beta": 0.0}, "alpha and beta are finite"),
         ({"beta": float("-inf")}, "alpha and beta are finite"),

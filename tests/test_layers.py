@@ -431,6 +431,37 @@ def test_dtype_policies(policy, epsilon):
     np.testing.assert_allclose(to_numpy(outputs), expected, rtol=4 * epsilon)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_of_alpha_and_beta_are_not_rounded_with_the_inputs(dtype):
+    """Sums of some thousand numbers, where half precision would keep two or three digits."""
+    x, alpha, beta, upstream = (array.astype("float32") for array in data(16, 16, 16, 4, channels=4))
+    x, upstream = (to_numpy(keras.ops.cast(array, dtype)).astype("float32") for array in (x, upstream))  # exact there
+
+    def rounded(x, alpha, beta):
+        return mpelu(keras.ops.cast(x, dtype), alpha, beta)
+
+    _, gradients = outputs_and_gradients(rounded, (x, alpha, beta), upstream)
+    _, _, by_alpha, by_beta = reference(x, alpha.reshape(1, 1, 1, 4), beta.reshape(1, 1, 1, 4), upstream)
+    assert_close(gradients[1], by_alpha)
+    assert_close(gradients[2], by_beta)
+
+
+def test_integers_are_numbers():
+    x = np.array([[-1, 2]])
+    expected = [[np.expm1(-1.0), 2.0]]
+    np.testing.assert_allclose(to_numpy(mpelu(x, 1.0, 1.0)), expected, rtol=1e-6)
+    outputs = MPELU(dtype="mixed_bfloat16")(x)
+    assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
+    np.testing.assert_allclose(to_numpy(outputs), expected, rtol=0.01)
+
+
+def test_another_number_of_channels_than_it_was_built_for_is_refused():
+    layer = MPELU(axis=np.int64(-1))
+    layer.build((None, 3))
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 3"):
+        layer(np.ones((2, 1), "float32"))
+
+
 def example_layer():
     return MPELU(
         alpha_initializer=keras.initializers.Constant(0.25),

@@ -512,9 +512,14 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         process.communicate()
 
 
-def test_seeds_differ(tmp_path, whole):
-    other = loop.fit(dataclasses.replace(TINY, epochs=1), *rows(), 2, tmp_path, seed=1)
-    assert not np.array_equal(weights(whole)[0], weights(other)[0])
+def test_seeds_differ(tmp_path):
+    """In what a network starts from, and in the order of its rows."""
+    one_step = dataclasses.replace(TINY, epochs=1, learning_rate=0.0)
+    starts = [weights(loop.fit(one_step, *rows(), 2, tmp_path / str(seed), seed=seed))[0] for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(starts[0], starts[1])
+    assert not np.any(starts[0] == starts[2])
+    orders = [next(loop.row_batches(TINY, 40, seed=seed, steps=4))[0].tolist() for seed in (0, 1)]
+    assert orders[0] != orders[1]
 
 
 def test_batches_cover_the_data_and_are_repeatable():

@@ -115,6 +115,17 @@ def test_what_cannot_be_normalised_is_named_and_left_as_it_was(model, batch, mes
         np.testing.assert_array_equal(old, new)
 
 
+def test_an_activation_with_weights_keeps_them():
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(6, activation=MPELU(), name="d"), layers.Dense(4)])
+    layer, x = model.get_layer("d"), rows(500, 8)
+    model(x[:1])  # an activation that is an argument has no weights before
+    layer.activation.alpha.assign([0.1 * channel for channel in range(6)])
+    lsuv(model, x, seed=0)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.activation.alpha), 0.1 * np.arange(6), rtol=1e-6)
+    before_mpelu = x @ keras.ops.convert_to_numpy(layer.kernel)
+    assert before_mpelu.var() == pytest.approx(1, abs=0.1)
+
+
 def test_namesakes_in_nested_models_are_layers_of_their_own():
     inner = keras.Sequential([keras.Input((8,)), layers.Dense(8, "relu", name="d")], name="inner")
     model = keras.Sequential([keras.Input((8,)), inner, layers.Dense(4, name="d")])

@@ -20,6 +20,8 @@ from zoo.registry import FAMILIES
 from zoo.registry import INDEX
 from zoo.registry import architectures
 
+ROOT = pathlib.Path(__file__).parent.parent
+
 # Trainable parameters at 10 classes, from the papers, their authors' code and the arithmetic of their layer tables.
 # The index is compared with the built networks in test_architectures.py.
 PARAMETERS = {
@@ -291,6 +293,27 @@ def test_index_has_the_figures_of_the_families_tables():
     assert figures == tables, "run `python -m zoo index --models`"
 
 
+def test_the_command_makes_the_index(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("zoo.index.INDEX", tmp_path / "index.json")
+    assert zoo_command(["index", "--models"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "index.json")
+    assert (tmp_path / "index.json").read_text() == INDEX.read_text(), "run `python -m zoo index --models`"
+
+
+def test_the_index_names_the_papers_of_networks_and_units():
+    he, li, clevert = (f"https://arxiv.org/abs/{number}" for number in ("1512.03385", "1606.00305", "1511.07289"))
+    for name, addresses in {
+        "relu_resnet20": [he],
+        "mpelu_resnet20": [he, li],
+        "elu_resnet20": [he, clevert],
+        "mpelu_nopre_resnet164": [li],
+        "elu_nin": [li, clevert],
+        "elu_net11": [clevert],
+        "batchnorm_mlp": ["https://arxiv.org/abs/1706.02515"],
+    }.items():
+        assert [source.partition("(")[2].rstrip(")") for source in zoo.model_info(name)["sources"]] == addresses
+
+
 # Li et al., Table 12: errors in percent, best (mean, standard deviation) of 5 runs, on CIFAR-10 and CIFAR-100.
 TABLE_12 = {
     "mpelu_nopre_resnet164": ((4.58, 4.67, 0.06), (21.35, 21.78, 0.33)),
@@ -412,6 +435,7 @@ def test_signal_keeps_its_moments_through_a_deep_mlp():
         (lambda: zoo.create_model("mpelu_small_plain15", input_shape=(16, 16, 3)), "17 x 17"),
         (lambda: zoo.create_model("snn_mlp5"), "snn_mlp4"),
         (lambda: zoo.create_model("snn_mlp4", form="diamond"), "rectangular"),
+        (lambda: zoo.create_model("snn_mlp4", form="diavolo"), "form is 'rectangular' or 'conic'"),
         (lambda: zoo.create_model("snn_mlp4", dropout=1.0), "below 1"),
         (lambda: zoo.create_model("snn_mlp4", num_features=3, mean=[1.0, 2.0]), "one value per column"),
         # Options without effect, or that contradict another.
@@ -463,7 +487,7 @@ def test_import_and_listing_load_no_backend():
         "zoo.model_info('mpelu_resnet20'); import training; training.get_recipe('mpelu_resnet20.cifar100'); "
         "print([m for m in ('keras', 'tensorflow', 'jax', 'torch', 'sklearn', 'matplotlib') if m in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 

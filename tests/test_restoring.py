@@ -136,6 +136,14 @@ def test_a_model_by_the_short_way_trains_and_saves(tmp_path):
         pass
 
 
+def test_a_remat_scope_holds_for_what_is_loaded_in_it(tmp_path):
+    folder = zoo.save_model(nopre(), tmp_path / "model")
+    with keras.RematScope(mode="list_of_layers", layer_names=["stem_conv"]):
+        model = zoo.load_model(folder)
+    assert {layer._remat_mode.mode for layer in model.layers} == {"list_of_layers"}
+    assert {layer._remat_mode for layer in zoo.load_model(folder).layers} == {None}
+
+
 def test_the_stack_of_other_threads_keeps_its_size(monkeypatch):
     """Two load at once: who ends last must not leave the size behind that the other had set."""
     both, made = threading.Barrier(2, timeout=60), safety._in_this_thread

@@ -303,6 +303,25 @@ def test_channels_first():
         swap_activations(keras.Model(unknown, layers.ReLU(name="act")(unknown)))
 
 
+def test_the_slopes_of_an_argument_follow_the_axis_of_its_layer():
+    """Axis 1 of the model is the rows of a map that has its channels last, as many as these."""
+    inputs = keras.Input((3, 5, 2))
+    prelu = layers.PReLU(shared_axes=[1, 2])
+    x = layers.Conv2D(3, 1, activation=prelu, data_format="channels_last", name="conv")(inputs)
+    model = keras.Model(inputs, x)
+    model(np.zeros((1, 3, 5, 2)))  # before it an argument has no weights
+    prelu.set_weights([np.array([[[0.1, 0.2, 0.3]]])])
+    (layer,) = mpelus(swap_activations(model, axis=1)).values()
+    assert layer.axis == -1
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.alpha), [10.0, 20.0, 30.0], rtol=1e-6)
+
+
+def quantized():
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(8, "relu", name="dense")])
+    model.layers[0].quantize("int8")
+    return model
+
+
 class Subclassed(keras.Model):
     def call(self, inputs):
         return inputs
@@ -313,6 +332,7 @@ class Subclassed(keras.Model):
     [
         (lambda: swap_activations(Subclassed()), "functional or Sequential"),
         (lambda: swap_activations(layers.ReLU()), "functional or Sequential"),
+        (lambda: swap_activations(quantized()), "quantized layer 'dense'; swap the model that it was made from"),
         (lambda: swap_activations(keras.Sequential([layers.ReLU()])), "not built"),
         (lambda: swap_activations(keras.Sequential([keras.Input((3,)), layers.Dense(2, "swish")])), "has no ReLU"),
         (
@@ -349,16 +369,9 @@ QUICKEST = [("MobileNet", "relu"), ("VGG16", "elu")]
 
 
 @pytest.fixture
-def compute():
-    """Outputs of a model. JAX compiles the whole of it, without optimisations: eagerly it would compile each layer."""
-    if keras.backend.backend() != "jax":
-        yield outputs
-        return
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield lambda model, x: model.predict(x, verbose=0)
-    jax.config.update("jax_disable_most_optimizations", False)
+def compute(quick_compilation):
+    """Outputs of a model. JAX compiles the whole of it: eagerly it would compile each layer."""
+    return outputs if keras.backend.backend() != "jax" else lambda model, x: model.predict(x, verbose=0)
 
 
 @pytest.mark.parametrize(

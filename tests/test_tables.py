@@ -134,6 +134,25 @@ def test_one_hot_columns(tmp_path):
     for wrong in ([], [-1], [1.5], [2**21]):
         with pytest.raises(ValueError, match="sizes"):
             OneHotColumns(wrong)
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 4"):
+        layer(np.ones((2, 5), "float32"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint8"])
+def test_codes_are_not_rounded_in_half_precision(dtype):
+    layer = OneHotColumns([0, 256], dtype="mixed_bfloat16")
+    outputs = layer(np.array([[3, 255], [7, 0]], dtype))
+    assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
+    outputs = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
+    assert outputs.shape == (2, 257) and outputs[:, 1:].argmax(axis=1).tolist() == [255, 0]
+    assert outputs[:, 0].tolist() == [3, 7] and (outputs[:, 1:].sum(axis=1) == 1).all()
+
+
+def test_a_blank_line_of_a_single_column_is_a_missing_cell(tmp_path):
+    (tmp_path / "one.csv").write_text("height\n1.5\n\n2.5\n\n\n")
+    assert read_csv(tmp_path / "one.csv")[1] == [(2, ["1.5"]), (3, [""]), (4, ["2.5"])]
+    (tmp_path / "two.csv").write_text("height,width\n1.5,2\n\n2.5,3\n\n")
+    assert read_csv(tmp_path / "two.csv")[1] == [(2, ["1.5", "2"]), (4, ["2.5", "3"])]
 
 
 def test_classes_of_a_raw_table(tmp_path, capsys):

@@ -17,6 +17,7 @@ from training import stacked
 from training import uci as grid
 from training import uci_ensemble
 from training import uci_export
+from training import uci_speed
 from training.__main__ import UCI_BENCHMARKS
 from training.__main__ import main
 from training.loop import Interrupted
@@ -93,6 +94,19 @@ def test_a_kill_within_a_stack_costs_that_stack_only(small, monkeypatch):
     assert {row["task"] for row in rows_of(path)} == {"left"}
     grid.run(small, ["SNN"], **data)
     assert [row["task"] for row in rows_of(path)] == ["left", "left", "right", "right"]
+
+
+@on_jax
+def test_the_speed_of_a_stack_beside_single_fits(small):
+    path = uci_speed.run(small, ["SNN"], fits=2, data_dir=small / "data")
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and all(row["method"] == "SNN" and row["fitted"] == "2" and row["periods"] == "4" for row in rows)
+    for row in rows:
+        # The time of all is that of the mean of those that were fitted.
+        assert float(row["fit_seconds"]) > 0 and float(row["stacked_seconds"]) > 0
+        ratio = float(row["fit_seconds"]) / float(row["stacked_seconds"])
+        assert float(row["speed_up"]) == pytest.approx(ratio, rel=0.2, abs=0.2)
 
 
 @on_jax

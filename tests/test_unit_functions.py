@@ -1,11 +1,11 @@
 """Units that share a function against the network layer by layer."""
 
 import dataclasses
-import signal
 
 import keras
 import numpy as np
 import pytest
+from test_loop import StopAt
 
 from training import get_recipe
 from training import loop
@@ -92,17 +92,6 @@ def test_units_that_are_no_chain_are_left_alone():
         branch = keras.layers.Conv2D(2, 1, name=f"stage1_unit{number}_conv1")(x)
         x = keras.layers.Add(name=f"stage1_unit{number}_add")([branch, inputs])  # reaches past the unit before
     assert pieces(keras.Model(inputs, x)) is None
-
-
-class StopAt(keras.callbacks.Callback):
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.step -= 1
-        if self.step == 0:
-            signal.raise_signal(signal.SIGINT)
 
 
 def test_in_the_training_loop(tmp_path, monkeypatch):

@@ -82,6 +82,36 @@ def test_frozen_and_in_half_precision():
     assert keras.backend.standardize_dtype(mixed(x).dtype) == "bfloat16"
 
 
+def test_keeps_what_the_layer_does_beside_its_kernel():
+    """The loss of its activity, and a mask on its way."""
+    x = np.array([[[1.0, 2.0], [0.0, 0.0]]], "float32")
+    losses, outputs = [], []
+    for wrap in (lambda layer: layer, WeightNormalization):
+        keras.utils.set_random_seed(0)
+        dense = wrap(layers.Dense(3, activity_regularizer="l2"))
+        inputs = keras.Input((2, 2))
+        masked = dense(layers.Masking()(inputs))
+        model = keras.Model(inputs, layers.GlobalAveragePooling1D()(masked))  # without the masked step
+        outputs.append(values(model(x)))
+        losses.append(float(sum(model.losses)))
+        again = type(dense).from_config(dense.get_config())
+        again(x)
+        assert len(again.losses) == 1
+    np.testing.assert_allclose(*outputs, rtol=1e-6)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6) and losses[0] > 0
+
+
+def test_lengths_are_taken_in_float32():
+    """300 squared is beyond float16."""
+    wrapped = WeightNormalization(
+        layers.Dense(2, kernel_initializer=keras.initializers.Constant(300.0)), dtype="float16"
+    )
+    wrapped.layer.dtype_policy = "float16"
+    np.testing.assert_allclose(values(wrapped(np.ones((1, 2), "float16"))), 600.0, rtol=1e-3)
+
+
 def test_refuses_other_layers():
+    with pytest.raises(ValueError, match="starts with kernel_initializer='zeros'"):
+        WeightNormalization(layers.Dense(3, kernel_initializer="zeros"))
     with pytest.raises(ValueError, match="wraps a Dense, Conv1D"):
         WeightNormalization(layers.LSTM(3))

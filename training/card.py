@@ -16,6 +16,7 @@ from training.folder_files import safetensors_bytes
 from training.recipes import MPELU_WEIGHTS
 from training.report import others_weights
 from training.text_tables import markdown_table
+from zoo import uci
 from zoo.card import card_head
 from zoo.card import dataset_in_words
 from zoo.card import known_dataset
@@ -36,7 +37,6 @@ from zoo.inference import predict
 from zoo.pretrained import load_folder
 from zoo.registry import read_index
 from zoo.registry import train_command
-from zoo.uci import facts
 
 LICENSE = "apache-2.0"
 OWN_DATA = "own data"  # in place of a data set's name and sum: `python -m training train --data`
@@ -124,9 +124,9 @@ def _preprocessing(dataset):
 def _network(name, results):
     arch = name.partition(".")[0]
     sources = read_index()["architectures"].get(arch, {}).get("sources", ())
+    whose = f"`{arch}` of {', with the units of '.join(sources)}" if sources else f"`{arch}`"
     return (
-        f"`{arch}`{' of ' if sources else ''}{', with the units of '.join(sources)}: {results['parameters']:,} parameters, "
-        f"{results['macs']:,} multiply-accumulates for an input."
+        f"{whose}: {results['parameters']:,} parameters, {results['macs']:,} multiply-accumulates for an input."
         f"{f' MPELU is {MPELU_IN_WORDS}.' if arch.startswith('mpelu') else ''}"
     )
 
@@ -322,7 +322,8 @@ def _spread(results):
     if spread is None:
         return f"n = 1 (seed {results['seeds'][0]}), so none can be given."
     seeds = results["seeds"]
-    return f"{100 * mean:.2f} +- {100 * spread:.2f} % top-1 (n = {len(seeds)}, {_seeds(seeds)}; the first is published)."
+    of = f"(n = {len(seeds)}, {_seeds(seeds)}; the first is published)"
+    return f"{100 * mean:.2f} +- {100 * spread:.2f} % top-1 {of}."
 
 
 def _paper(name):
@@ -367,23 +368,22 @@ def _data(details):
     sizes = [f"{data['train_rows']:,} training"]
     sizes += [f"{data['validation_rows']:,} validation"] if "validation_rows" in data else []
     words = (
-        f"{source_in_words(data['name'])}. {', '.join(sizes)} and {data['test_rows']:,} test rows; sha256 of all of them "
-        f"{data['sha256'][:12]}, as `zoo.load_dataset(\"{data['name']}\").sha256` begins. The licence above is of the "
-        "weights; for that of the data see their source."
+        f"{source_in_words(data['name'])}. {', '.join(sizes)} and {data['test_rows']:,} test rows; the sha256 of all "
+        f'of them begins with {data["sha256"][:12]}, as `zoo.load_dataset("{data["name"]}").sha256`. The licence above '
+        "is of the weights; for that of the data see their source."
     )
     if data["name"].startswith("uci/"):
-        scaled = SCALED[facts()[data["name"].removeprefix("uci/")].scaling]
-        return (
-            f"{words} Classes 0 to {len(classes) - 1} and columns 0 to {len(columns) - 1} have no names in the files.{scaled}"
-        )
+        scaled = SCALED[uci.facts()[data["name"].removeprefix("uci/")].scaling]
+        nameless = f"Classes 0 to {len(classes) - 1} and columns 0 to {len(columns) - 1} have no names in the files."
+        return f"{words} {nameless}{scaled}"
     columns = f" Columns: {', '.join(columns)}." if columns else ""
     return f"{words}{columns} Classes: {', '.join(classes)}."
 
 
 # By `Facts.scaling`.
 SCALED = {
-    "together": " Their authors standardised all rows together, those for testing too, so that every figure on the test "
-    "rows, theirs as well, owes them a little.",
+    "together": " Their authors standardised all rows together, those for testing too, so that every figure on the "
+    "test rows, theirs as well, owes them a little.",
     "apart": " Their authors standardised the training rows by themselves and the test rows by themselves, so new rows "
     "would need statistics of many of their kind.",
     "": "",

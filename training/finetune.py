@@ -191,7 +191,7 @@ def finetune(
     )
     if not same_classes and len(class_names) == len(known.get("class_names", [])):
         _reinitialise_head(model)
-    with _frozen(_body(model) if freeze else []), interruptible() as interruption:
+    with frozen_body(model) if freeze else contextlib.nullcontext(), interruptible() as interruption:
         compile_for_finetuning(model, learning_rate)
         learner = _flipping(model) if flip else model
         history = learner.fit(
@@ -245,24 +245,20 @@ def _reinitialise_head(model):
         layer.set_weights(fresh.get_weights())
 
 
-def _body(model):
-    """The layers before the head; those of a nested model come after it."""
-    head = head_layers(model)
-    layers = [layer for layer in model.layers if layer not in head]
-    for layer in layers:
-        layers += getattr(layer, "layers", [])
-    return layers
-
-
 @contextlib.contextmanager
-def _frozen(layers):
-    """Layers that learn nothing meanwhile, and after it are as trainable as before: what is saved can be trained on."""
+def frozen_body(model):
+    """All before the head learns nothing meanwhile, and is as trainable as before after it: what is saved can train."""
+    head = head_layers(model)
+    # Also what lies in nested models, wrappers and activations, the outer ones first; Keras tells it in this way alone.
+    layers = [inner for layer in model.layers if layer not in head for inner in layer._flatten_layers()]
     before = [layer.trainable for layer in layers]
     for layer in layers:
         layer.trainable = False
-    yield
-    for layer, trainable in zip(layers, before, strict=True):
-        layer.trainable = trainable
+    try:
+        yield
+    finally:
+        for layer, trainable in zip(layers, before, strict=True):
+            layer.trainable = trainable
 
 
 def _flipping(model):

@@ -20,7 +20,9 @@ class CoupledSGD(keras.optimizers.SGD):
     Keras's own `weight_decay` is decoupled (`w <- w - lr * decay * w`, outside
     the momentum) and has no multipliers, so it is another optimizer. The L2
     term acts on every variable, batch norm and biases included, as in the
-    authors' Torch code, and is not part of the logged loss.
+    authors' Torch code, and is not part of the logged loss. The momentum is
+    Keras's and Caffe's, which keeps the rate in the velocity; Torch's takes the
+    rate after it, so that some tens of steps differ after a change of the rate.
 
     Args:
         learning_rate: A number or a `keras.optimizers.schedules` schedule.

@@ -217,7 +217,7 @@ def _check_accuracy(model, details, data_dir):
     except (FileNotFoundError, ImportError) as error:
         return f"accuracy not measured again, for want of the data: {first_line(error)}"
     check_same_data(details, dataset)
-    top1 = evaluate(model, dataset, progress=sys.stderr.isatty())["top1"]
+    top1 = evaluate(model, dataset, progress=sys.stdout.isatty())["top1"]
     if abs(top1 - results["top1"]) > TOP1_TOLERANCE:
         raise ValueError(
             f"{details['name']} has top-1 {100 * top1:.2f} % on {dataset.name}, but its recipe.json says "

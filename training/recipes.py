@@ -208,7 +208,7 @@ CIFAR10_STATISTICS = {"mean": (125.3, 123.0, 113.9), "std": (63.0, 62.1, 66.7)}
 # What followed from it was seen in the pictures of the runs; a recipe is not changed after its test set was read.
 MPELU_DECAY = (
     " alpha and beta have rate multiplier 5 and L2 of 1e-3 (2 x 5e-4): 10 x 1e-4 in the authors' code for networks "
-    "without pre-activation; for basic blocks the paper has L2 on them too, and says neither how much nor which rate. "
+    "without pre-activation; for basic blocks (Table 9) the paper has L2 on them too and names no multipliers. "
     "In the first run of depth 20 this decay drove alpha and beta to 0 in most layers; without it (-nodecay) the "
     "network was no better on held-out rows (results/modern_choices.csv of the repository)."
 )
@@ -256,12 +256,22 @@ def _no_decay(name):
     return dataclasses.replace(_cifar_resnet(name), multipliers=_mpelu_multipliers(name, 0.0), notes=notes)
 
 
-def _paper(name):
-    """The paper's appendix: 200 epochs, rate 0.1, a tenth of it after epochs 80 and 121 ("at 81 and 122").
+OF_TABLE_9 = re.compile(r"mpelu_(b_)?resnet\d+\.")
 
-    Batch 128, Nesterov momentum 0.9 and coupled L2 of 1e-4 on every weight; alpha and beta at 5 times the rate and 10
-    times the decay, as in the authors' code. bfloat16 with float32 weights is ours.
+
+def _paper(name):
+    """The appendix of Li et al.: 200 epochs, rate 0.1, a tenth of it after epochs 80 and 121 ("at 81 and 122").
+
+    Batch 128, Nesterov momentum 0.9 and coupled L2 of 1e-4 on every weight. bfloat16 with float32 weights is ours.
     """
+    multipliers, of_units = (), ""
+    if OF_TABLE_9.match(name):
+        of_units = (
+            " alpha and beta are as the other weights: for these networks (Table 9) they have decay, no more is said."
+        )
+    elif name.startswith("mpelu"):
+        multipliers = _mpelu_multipliers(name, 10.0)
+        of_units = " alpha and beta have 5 times the rate and 10 times the decay, as in the authors' code."
     return Recipe(
         name=name,
         epochs=200,
@@ -270,10 +280,10 @@ def _paper(name):
         schedule="steps",
         rates=((80, 0.01), (121, 0.001)),
         l2=1e-4,
-        multipliers=_mpelu_multipliers(name, 10.0),
+        multipliers=multipliers,
         augmentation="pad_crop_flip",
         dtype="mixed_bfloat16",
-        notes=" ".join(_paper.__doc__.split()),
+        notes=" ".join(_paper.__doc__.split()) + of_units,
     )
 
 
@@ -343,10 +353,10 @@ def _modern(name, paper):
 def _modern_small(name):
     """Made to win with fewer than a million parameters: the short recipe in 200 epochs, with a moving average.
 
-    Chosen with ResNet-20 and MPELU, one seed, 15 epochs, on a tenth of the training rows (results/modern_choices.csv): label
-    smoothing, erasing, stochastic depth, mixup or CutMix, each alone and all together, did not raise the accuracy of
-    the network without L2 on alpha and beta and were left out; that L2 did not lower it. In those five runs the moving
-    average was behind the last weights, so the last are published. Nothing was compared again in 200 epochs.
+    Chosen with ResNet-20 and MPELU, one seed, 15 epochs, on a tenth of the training rows (results/modern_choices.csv):
+    label smoothing, erasing, stochastic depth, mixup or CutMix, each alone and all together, did not raise the accuracy
+    of the network without L2 on alpha and beta and were left out; that L2 did not lower it. In those five runs the
+    moving average was behind the last weights, so the last are published. Nothing was compared again in 200 epochs.
     """
     return dataclasses.replace(
         _cifar_resnet(name),
@@ -418,10 +428,10 @@ def _clevert_imagenet(name):
     """Clevert et al., section 4.4: L2 5e-4 and dropout 0.5; its batch, rates and length are not stated.
 
     They are those of the plain networks of Li et al.: 38 epochs of batches of 64, rate 0.01, a tenth of it after 5 and
-    30. The images are to be given (`--data`); they are scaled to the network's size, padded by 4 pixels, cropped and
-    flipped, where the paper crops 224 pixels from 256.
+    30, but the biases as the other weights. The images are to be given (`--data`); they are scaled to the network's
+    size, padded by 4 pixels, cropped and flipped, where the paper crops 224 pixels from 256.
     """
-    return dataclasses.replace(_plain(name), notes=" ".join(_clevert_imagenet.__doc__.split()))
+    return dataclasses.replace(_plain(name), multipliers=(), notes=" ".join(_clevert_imagenet.__doc__.split()))
 
 
 def _nin(name):
@@ -456,10 +466,11 @@ def _nin(name):
 def _plain(name):
     """Li et al.'s Caffe files: 750,000 steps of 64 images, rate 0.01, a tenth of it after 100,000 and 600,000, L2 5e-4.
 
-    In epochs of ImageNet's 20,000 steps: 37.5, here 38; new rates after 5 and 30. Momentum 0.9, not Nesterov's. alpha
-    and beta have twice the rate, with the common L2 at depth 15; deeper the common rate and no L2. ImageNet is to be
-    given (`--data`, a folder of class folders); images are scaled to the network's size, padded by 4 pixels, cropped
-    and flipped, where the paper crops 224 pixels from 256. The small siblings are ours and take the same on CIFAR.
+    In epochs of ImageNet's 20,000 steps: 37.5, here 38; new rates after 5 and 30. Momentum 0.9, not Nesterov's. Biases
+    have twice the rate and no L2. alpha and beta have twice the rate, with the common L2 at depth 15; deeper the common
+    rate and no L2. ImageNet is to be given (`--data`, a folder of class folders); images are scaled to the network's
+    size, padded by 4 pixels, cropped and flipped, where the paper crops 224 pixels from 256. The small siblings are
+    ours and take the same on CIFAR.
     """
     rate, decay = (2.0, 1.0) if "plain15" in name else (1.0, 0.0)
     return Recipe(
@@ -471,7 +482,10 @@ def _plain(name):
         rates=((5, 0.001), (30, 1e-4)),
         nesterov=False,
         l2=5e-4,
-        multipliers=((MPELU_WEIGHTS, rate, decay),) if name.startswith("mpelu") else (),
+        multipliers=(
+            *(((MPELU_WEIGHTS, rate, decay),) if name.startswith("mpelu") else ()),
+            (r"(^|/)(conv\d+|fc\d+|classifier)/bias$", 2.0, 0.0),
+        ),
         augmentation="pad_crop_flip",
         notes=" ".join(_plain.__doc__.split()),
     )

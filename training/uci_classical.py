@@ -56,6 +56,7 @@ def run(out, methods=None, tasks=None, seeds=(0,), stop_after=None, data_dir=Non
     import sklearn
 
     path = pathlib.Path(out) / "uci" / "classical.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
     done = set()
     if path.exists():
         with open(path, newline="") as file:

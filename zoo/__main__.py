@@ -67,6 +67,7 @@ def run_command(parser, arguments=None):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         args.run(args)
+        sys.stdout.flush()  # here, where a reader that has gone is met
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -203,7 +204,7 @@ def _predict(args):
 
 
 def _evaluate(args):
-    progress = sys.stderr.isatty() and not args.json
+    progress = sys.stdout.isatty() and not args.json  # where Keras's bar goes
     if args.data:
         if args.data_dir:
             raise ValueError("--data-dir is where data sets are that have a name; leave it out beside --data")

@@ -37,9 +37,14 @@ def read_csv(path):
             # The file may be a pipe, which is read but once.
             reader = csv.reader(itertools.chain([first], file), delimiter=separator)
             header = [name.strip() for name in next(reader, [])]
-            rows = [(reader.line_num, row) for row in reader if row]
+            rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV text file in UTF-8: {error}") from error
+    while rows and not rows[-1][1]:
+        rows.pop()
+    if len(header) == 1:  # where a blank line is a cell without a value
+        rows = [(line, row or [""]) for line, row in rows]
+    rows = [(line, row) for line, row in rows if row]
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise ValueError(f"{path} has the column {twice!r} twice; rename or remove one")

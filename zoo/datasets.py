@@ -12,6 +12,7 @@ Every optional package is imported where it is used, so that
 import contextlib
 import dataclasses
 import hashlib
+import http.client
 import io
 import os
 import pathlib
@@ -411,7 +412,7 @@ def download_with_tfds(name, folder):
         raise Unavailable(f"{what}: HF_HUB_OFFLINE is set")
     try:  # TFDS itself would retry for minutes
         urllib.request.urlopen(urllib.request.Request(TFDS_SERVER, method="HEAD"), timeout=10).close()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"{what} from {TFDS_SERVER}: {first_line(error)}") from None
     tensorflow, tfds = import_tfds(what)
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError

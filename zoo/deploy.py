@@ -43,6 +43,8 @@ DEAD = (
 )
 # x / std - mean / std in float32 loses what (x - mean) / std keeps, where the mean is many deviations large.
 LARGEST_MEAN = 10.0
+# Of alpha, up to which the exponential below is exact enough: its error is 7e-7 times alpha.
+LARGEST_ALPHA = 4.0
 # An MPELU whose negative side stays below this, down to -LARGEST_INPUT, is computed as the ReLU that it has become.
 NEGLIGIBLE = 1e-7
 LARGEST_INPUT = 1e3
@@ -72,7 +74,7 @@ class Pointwise(keras.layers.Layer):
         norm: Whether there are `scale` and `shift`.
         activation: `"mpelu"`, with weights `alpha` and `beta`;
             `"decaying_mpelu"`, the same for `beta >= 0`, with an exponential
-            that is exact to 7e-7; `"relu"`; or `None`.
+            that is exact to 7e-7, for a small `alpha`; `"relu"`; or `None`.
 
     Input shape:
         Arbitrary, channels last; one tensor, or a list of two of one shape.
@@ -131,8 +133,14 @@ def _pointwise(inputs, constants, norm, activation, dtype):
         x = ops.relu(x)
     elif activation is not None:
         alpha, beta = constants
-        grown = (_decaying_exp if activation == "decaying_mpelu" else ops.exp)(beta * ops.minimum(x, 0.0))
-        x = ops.where(x > 0, x, alpha * (grown - 1.0))
+        exponent = beta * ops.minimum(x, 0.0)
+        if activation == "decaying_mpelu":
+            bent = _decaying_exp(exponent) - 1.0
+        else:
+            # expm1, which TensorFlow Lite takes apart into exp and -1: near 0 that loses the digits that a large alpha
+            # beside a small beta brings forth.
+            bent = ops.tanh(0.5 * exponent) * (ops.exp(exponent) + 1.0)
+        x = ops.where(x > 0, x, alpha * bent)
     return ops.cast(x, dtype)
 
 
@@ -308,7 +316,10 @@ class _Plan:
                 break
         if last == name or last in self.gone or not self.is_linear(last):
             return False
-        layer = self.calls[last].layer
+        layer, norm = self.calls[last].layer, self.calls[name].layer
+        # What scales the inputs is often of a higher precision than the rest, or the first to take integers.
+        if layer.compute_dtype != norm.compute_dtype or not keras.backend.is_float_dtype(norm.input.dtype):
+            return False
         if not isinstance(layer, keras.layers.Dense):
             padded = layer.padding != "valid" and max(layer.kernel_size) > 1
             if layer.groups > 1 or (padded and np.any(shift)):
@@ -361,7 +372,8 @@ class _Plan:
         if layer.name in self.pointwise:
             copy, weights = self.pointwise[layer.name]
         elif layer.name in self.linear:
-            copy, weights = type(layer).from_config({**config, "use_bias": True}), list(self.linear[layer.name])
+            copy = type(layer).from_config({**config, "use_bias": True})
+            weights = [*self.linear[layer.name], *layer.get_weights()[1 + layer.use_bias :]]  # last an activation's
         else:
             copy = type(layer).from_config(config)
             weights = layer.get_weights() if isinstance(layer, keras.layers.Layer) else []
@@ -404,7 +416,8 @@ def _activation(call):
     if np.all(negligible):
         return "relu", []
     alpha, beta = np.where(negligible, 0.0, alpha), np.where(negligible, 0.0, beta)
-    return "decaying_mpelu" if np.all(beta >= 0) else "mpelu", [alpha, beta]
+    decaying = np.all(beta >= 0) and np.max(np.abs(alpha)) <= LARGEST_ALPHA
+    return "decaying_mpelu" if decaying else "mpelu", [alpha, beta]
 
 
 def _norm(call):

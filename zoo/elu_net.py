@@ -24,7 +24,8 @@ Where the paper is ambiguous:
 - The first convolution of `elu_net15`, 6 x 6, is given no stride: 2 here. With
   stride 1 the network costs eight times VGG-19. It changes no parameter.
 - Its spatial pyramid of 3 levels has 1 + 4 + 16 bins, and max pooling follows every stack.
-- Initialisation is given for MNIST only, He et al.'s; here too, with the fan in.
+- Initialisation is given for MNIST only, He et al.'s; here too, with the fan in, but for
+  the classifier of the CIFAR networks, which starts as Torch's `nn.Linear`.
 
 Preprocessing in the paper: global contrast normalisation and ZCA whitening
 (CIFAR), per-pixel mean (ImageNet); inside these models it is mean and
@@ -222,5 +223,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "elu_net11.cifar100": "16bbe00139314351612851f7f25a9fecda411a83b2a7f9f9305e36c4cf9e4cf6",
+    "elu_net11.cifar100": "2b6faf048380fbde4e37ec2c3e72496d63c8f9f5b69063cf6430db887f41a4d3",
 }

@@ -117,14 +117,18 @@ def log_probabilities(outputs, are_probabilities):
     return outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
 
 
+def check_finite(outputs):
+    if not np.isfinite(outputs).all():
+        raise FloatingPointError("the model's outputs are not finite: training diverged; lower the learning rate")
+
+
 def metrics(log_probability, labels):
     """The figures of `evaluate`, from log probabilities (rows, classes).
 
     Raises:
         FloatingPointError: a log probability is not finite.
     """
-    if not np.isfinite(log_probability).all():
-        raise FloatingPointError("the model's outputs are not finite: training diverged; lower the learning rate")
+    check_finite(log_probability)
     rows = np.arange(len(labels))
     true = log_probability[rows, labels][:, None]
     # Ties count against the model, so that constant outputs score no top-5.
@@ -148,8 +152,7 @@ def number_metrics(outputs, truth):
     Raises:
         FloatingPointError: a prediction is not finite.
     """
-    if not np.isfinite(outputs).all():
-        raise FloatingPointError("the model's outputs are not finite: training diverged; lower the learning rate")
+    check_finite(outputs)
     error = outputs - truth
     figures = {
         "rows": len(truth),

@@ -52,7 +52,7 @@ class Sum(NamedTuple):
 
 def repository_of(name):
     """The repository of a model of this package."""
-    return f"{os.environ.get('ZOO_HUB_NAMESPACE', 'keras-mpelu')}/{name}"
+    return f"{os.environ.get('ZOO_HUB_NAMESPACE') or 'keras-mpelu'}/{name}"
 
 
 def tag_of(pin):

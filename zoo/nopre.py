@@ -162,5 +162,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_nopre_resnet29.cifar100": "30cf1cf71ff3bb99b5b0ba9a0779ef032fdf4e6eae0acc87dcbcc3695fa8e96e",
+    "mpelu_nopre_resnet29.cifar100": "e4739ddd21389ac8192d55c2118dcac55ef582d18c4fde7119e31fa83c9d4038",
 }

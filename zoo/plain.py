@@ -31,7 +31,8 @@ in by default (the files of PReLU with He's take the fan out: `fan_mode="fan_out
 Gaussian, 0.01 at depth 15, else 0.005, 0.005 and 0.01, as in most files (the paper says 0.01 throughout; at depth
 15 those with Gaussian convolutions have 0.005, 0.005 and 0.01, and ReLU's at depth 30 0.01, 0.01 and 0.001); in the
 small siblings as the convolutions', but 0.01 for the last. MPELU starts at alpha 1; the paper's
-0.25 and 0 are the override `alpha`. The paper subtracts the mean; here images are also divided by their
+0.25 and 0 are the override `alpha`. Batch norm's statistics move
+by a tenth a step (the files leave Caffe's default). The paper subtracts the mean; here images are also divided by their
 deviation (`std=(1, 1, 1)` takes that away).
 """
 

@@ -8,6 +8,7 @@ import numpy as np
 from zoo import tables
 from zoo.csv_files import read_table
 from zoo.details import read_details
+from zoo.evaluation import check_finite
 from zoo.evaluation import log_probabilities
 from zoo.folders import find_folder
 from zoo.heads import activation_of
@@ -38,6 +39,7 @@ def predict_files(name, files):
     Raises:
         ValueError: a file is not what the model takes.
         OSError: a file cannot be read.
+        FloatingPointError: an output is not finite.
     """
     files = list(files)
     for path in map(pathlib.Path, files):  # before the model, which takes seconds to load
@@ -62,6 +64,7 @@ def predict_files(name, files):
     if len({rows.shape[1:] for rows in inputs}) == 1:
         inputs = [np.concatenate(inputs)]
     outputs = np.concatenate([run(model, rows) for rows in inputs])  # images of their own sizes one by one
+    check_finite(outputs)
     if kind == "number":
         return [{"input": label, "value": float(value)} for label, value in zip(labels, outputs[:, 0], strict=True)]
     if kind == "second":

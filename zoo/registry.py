@@ -1,5 +1,6 @@
 """Names to architectures: the registry, and the index that answers without a backend."""
 
+import copy
 import fnmatch
 import functools
 import importlib
@@ -152,9 +153,9 @@ def model_info(name):
     if name in index["models"]:
         found = {"name": name, **index["architectures"][name.partition(".")[0]], **index["models"][name]}
         del found["per_class"]  # of the architecture as it is by default
-        return found
+        return copy.deepcopy(found)  # whoever changes it changes nobody else's
     if name in index["architectures"]:
-        return {"name": name, **index["architectures"][name]}
+        return {"name": name, **copy.deepcopy(index["architectures"][name])}
     raise unknown_name(name, [*index["models"], *index["architectures"]], "model")
 
 

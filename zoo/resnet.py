@@ -168,12 +168,12 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "elu_resnet20.cifar100": "33bea1eb0e27d252bafe993aa3631de4ae8eab6c2f73351c7eae68578b5de77b",
-    "mpelu_resnet20.cifar100": "adacf7741fdefffbdd295e64bc692d097260ddab3220ea33790c00b3ba94e764",
-    "mpelu_resnet20.cifar100-distilled": "ac81b8c2870f7ab867d63a088a47cf101c0298b5304b60ce345e22557255c2f6",
-    "mpelu_resnet20.cifar100-modern": "4b1fa4a65ddb2fbcf5ad72cb0ec9714e074e541d3e28bc0b5f86e0c950a3b9b3",
-    "mpelu_resnet20.cifar100-nodecay": "13e3b35346f3538aa7bd8e1ef98da26a3ef1f7f39d5b94c2c333e21d990829c1",
-    "mpelu_resnet32.cifar100": "24255c953bbda825c9be77700236603539122634895eea7918032f600372ddb9",
-    "mpelu_resnet32.cifar100-modern": "dcda7790ff9cc755630d302e3f416e09d7b4b5c16b74623440efb331e52ad83f",
-    "relu_resnet20.cifar100": "59d9a9c87c46f65ea4f229d2c97816075866f3f92911ef511b89a3e9c6d240c8",
+    "elu_resnet20.cifar100": "9b12e6899a8b7c358ddc6632eeaf9e17180988c8a7901099fc31a45caec06dbc",
+    "mpelu_resnet20.cifar100": "5b12bcc9989ac1a9ad22d6c1dddcaab22570920b23ae1ff91afeef815e430dd4",
+    "mpelu_resnet20.cifar100-distilled": "48cee8c152cbf114f088bd0be995e30a6ca91145dc4c31c207e220d4fb7c3453",
+    "mpelu_resnet20.cifar100-modern": "1dc852b847e8b5b7067f7d526bfc019052cf7d0c2ccc8d1d451d8d7eeef93b2e",
+    "mpelu_resnet20.cifar100-nodecay": "93c01be27ea3babe409f8d43446b809a37f494ab283b141b1d4efd6fc04964c9",
+    "mpelu_resnet32.cifar100": "edf0c1220db535d6fb52bb26f1a939719d0f63035d4f6a30d85b23d64b0a770a",
+    "mpelu_resnet32.cifar100-modern": "167d67811a83705b10040b131073a9516454bd2d79550e253099db4a02292e50",
+    "relu_resnet20.cifar100": "1188fcf208622d4c2b337a7e05bc83cebedae86c16e6339f3fb2fac765f9ab2f",
 }

@@ -7,6 +7,7 @@ holds, and classes to those that Keras has or that were registered.
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import importlib
 import json
@@ -213,20 +214,23 @@ def model_without_values(config, custom=None):
     """The model that a config describes, not compiled, from shapes alone: its variables have no values.
 
     In a thread of its own: Keras lists the variables that it has not given
-    values yet by thread, and would give them when a later scope ends.
+    values yet by thread, and would give them when a later scope ends. A
+    `keras.RematScope` of the caller, which is by thread too, holds there.
     """
+    remat = getattr(keras.layers.Identity(), "_remat_mode", None)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         with _one_at_a_time:  # the size of a stack is set for all threads that begin
             before = threading.stack_size(STACK)
             try:
-                model = pool.submit(_in_this_thread, uncompiled(config), custom)
+                model = pool.submit(_in_this_thread, uncompiled(config), custom, remat)
             finally:
                 threading.stack_size(before)
         return model.result()
 
 
-def _in_this_thread(config, custom):
+def _in_this_thread(config, custom, remat):
     with (
+        keras.RematScope(*remat) if remat else contextlib.nullcontext(),
         deep_graphs(),
         keras.saving.custom_object_scope(custom or {}),  # those of the calling thread
         keras.StatelessScope(initialize_variables=False),

@@ -29,7 +29,9 @@ def save_model(model, folder, details=None, card=None, files=None, overwrite=Fal
     """Saves a model as a folder that `zoo.load_model` and plain Keras load.
 
     The folder appears complete or not at all. Kernels all of whose values
-    float16 holds exactly lie in it as float16; no value changes.
+    float16 holds exactly lie in it as float16; no value changes. How the model
+    was compiled and its optimizer's state are not kept: to go on with a `fit`
+    later, keep Keras's own `model.save("NAME.keras")` too.
 
     Args:
         model: A functional or sequential `keras.Model` of one input and one

@@ -14,6 +14,7 @@ from the files under `DIR/uci`, and keeps the rows of tasks that are not there.
 import csv
 import dataclasses
 import functools
+import http.client
 import importlib.resources
 import os
 import pathlib
@@ -328,7 +329,7 @@ def _download(file, task):
                 if time.monotonic() > shown + 5:
                     shown = time.monotonic()
                     print(f"uci: {done / 1e6:.1f} of {size / 1e6:.1f} MB", file=sys.stderr)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise FileNotFoundError(f"uci/{task}: cannot fetch {ARCHIVE} ({first_line(error)}); {mend}") from None
     if size and done != size:
         raise FileNotFoundError(f"uci/{task}: {ARCHIVE} ended after {done} of {size} bytes; {mend}")
@@ -357,9 +358,12 @@ def _unpack(file, folder, task):
 def _extract(archive, member, target):
     target.parent.mkdir(exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")  # of this process: another may do the same
-    with archive.open(member) as source, open(partial, "wb") as copy:
-        shutil.copyfileobj(source, copy)
-    os.replace(partial, target)
+    try:
+        with archive.open(member) as source, open(partial, "wb") as copy:
+            shutil.copyfileobj(source, copy)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_facts(data_dir):
