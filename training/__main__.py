@@ -51,7 +51,12 @@ def main(arguments=None):
     train.add_argument("name", nargs="?", help="such as mpelu_resnet20.cifar100, or mpelu_resnet20 for its default")
     train.add_argument("--queue", metavar="FILE", help="in place of a name: the next unfinished runs of this table")
     train.add_argument("--data-dir", help="where the data are looked for first (default: $ZOO_DATA_DIR)")
-    train.add_argument("--data", metavar="PATH", help="your own: a folder of class folders of images, or a CSV file")
+    train.add_argument(
+        "--data",
+        metavar="PATH",
+        help="your own: a folder of class folders of images, or a CSV file; a fifth of each class is held out as test "
+        "rows",
+    )
     train.add_argument("--label", default="label", help="column of the label in the CSV (default: %(default)s)")
     train.add_argument("--out", default="runs", help="folder of the runs (default: %(default)s)")
     train.add_argument("--seeds", type=int, nargs="+", help="seeds in place of the recipe's; the first is published")
@@ -106,9 +111,15 @@ def main(arguments=None):
     table.add_argument("--ignore", nargs="+", metavar="COLUMN", help="columns to leave out")
     finetune.set_defaults(run=_finetune)
 
-    benchmark = commands.add_parser("benchmark", help="measure; writes a CSV under --out")
+    benchmark = commands.add_parser("benchmark", help="measure what the CSV under --out has no rows of")
     benchmark.add_argument("what", choices=[*BENCHMARKS, *UCI_BENCHMARKS])
-    benchmark.add_argument("--out", default="results", help="folder of the CSV (default: %(default)s)")
+    benchmark.add_argument(
+        "--out",
+        default="results",
+        help="folder of the CSV (default: %(default)s); rows that it has are kept and not measured again (but for "
+        "uci-speed and uci-report), so give another folder to measure anew; uci and what builds on it take "
+        "uci/slice.json from there",
+    )
     grid = benchmark.add_argument_group(
         "uci",
         "the paper's seven methods on the UCI tasks (uci), scikit-learn's (uci-classical), the report of both "

@@ -75,9 +75,13 @@ def run_command(parser, arguments=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ImportError as error:
-        hint = "install it, for example pip install 'keras-mpelu[tensorflow,data,train]'"
-        if (error.name or "").partition(".")[0] in ("tensorflow", "jax", "torch"):
-            hint = "install it, or set KERAS_BACKEND to the one you have: tensorflow, jax or torch"
+        package = (error.name or "").partition(".")[0]
+        package = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(package, package)
+        hint = "the extras bring what most commands need: pip install 'keras-mpelu[tensorflow,data,train]'"
+        if package in ("tensorflow", "jax", "torch"):
+            hint = "or set KERAS_BACKEND to the one you have: tensorflow, jax or torch"
+        if isinstance(error, ModuleNotFoundError) and package:
+            hint = f"pip install {package}; {hint}"
         return _fail(f"{error}; {hint}")
     except (ValueError, OSError, FloatingPointError) as error:
         return _fail(str(error))
