@@ -1004,8 +1004,8 @@ def test_further_seeds_are_added_to_a_finished_folder_whose_weights_stay(tmp_pat
     for key in ("minutes", "hardware", "ece"):
         assert results[key] == before[key]
     card = (folder / "README.md").read_text()
-    assert "(n = 3, seeds [0, 2, 1]" in card
-    assert "Seeds [2, 1] were trained later" in card
+    assert "(n = 3, seeds 0, 2, 1;" in card
+    assert "Seeds 2, 1 were trained later" in card
     assert "by `python -m training train snn_mlp2.wine --epochs 2 --seeds 2 1`" in card
     kept = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert training_command([*command, "1", "--add-to", str(folder)]) == 1
