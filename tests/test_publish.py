@@ -188,14 +188,14 @@ def test_several_seeds_are_a_mean_with_a_spread():
 def test_the_papers_figure_stands_beside_ours(monkeypatch):
     details, row = details_of(IMAGES), {"sources": ["He et al., 2016 (there)", "Li et al., 2018 (here)"]}
     monkeypatch.setattr("training.card.read_index", lambda: {"architectures": {"mpelu_resnet20": row}, "models": {}})
-    row["paper"] = {"cifar100": "0.700", "cifar10": "0.9"}
+    row["paper"] = {"cifar100": "0.700", "cifar10": "0.900"}
     assert "| top-1 accuracy | 66.77 % |" in card_text(details)
     assert "Paper: top-1 70.0 % (Li et al., 2018)." in card_text(details)
     assert (
         "`mpelu_resnet20` of He et al., 2016 (there), with the units of Li et al., 2018 (here): 276,948 p"
         in card_text(details)
     )
-    row["paper"] = {"cifar10": "0.9"}
+    row["paper"] = {"cifar10": "0.900"}
     assert "no figure for this network on this data set (Li et al., 2018: cifar10: 90.0 %)." in card_text(details)
     row["sources"].pop()
     assert "(He et al., 2016: cifar10: 90.0 %)." in card_text(details)
