@@ -61,7 +61,8 @@ class MPELUNormal(keras.initializers.Initializer):
         self.mode = mode
         self.seed = seed
         # Of Python's own generator, as Keras's initializers do, which `keras.utils.set_random_seed` sets. Not a
-        # SeedGenerator: its state is a variable, which a model that is restored from shapes alone would not have.
+        # SeedGenerator: its state is a variable, which a model that is restored from shapes alone would not have. The
+        # first one now: so the draws are those of that SeedGenerator, and of the networks trained with it.
         self._first = _draw() if seed is None else None
         self._scale = scale
 

@@ -42,7 +42,7 @@ def mpelu(x, alpha, beta):
 
     - [Li et al., 2018](https://arxiv.org/abs/1606.00305), equation 1
     """
-    x = _as_float(ops.convert_to_tensor(x), keras.config.floatx())
+    x = as_float(ops.convert_to_tensor(x), keras.config.floatx())
     # In float32 at least: the gradients of alpha and beta are sums over a batch of images, far beyond half precision.
     dtype = keras.backend.result_type(x.dtype, "float32")
     alpha, beta = ops.cast(alpha, dtype), ops.cast(beta, dtype)
@@ -54,7 +54,8 @@ def mpelu(x, alpha, beta):
     return kernel.mpelu(x, alpha, beta)
 
 
-def _as_float(x, dtype):
+def as_float(x, dtype):
+    """Integers in a dtype; floats as they are. Keras casts none but floats."""
     return x if keras.backend.is_float_dtype(x.dtype) else ops.cast(x, dtype)
 
 
@@ -161,7 +162,8 @@ class MPELU(keras.layers.Layer):
     def build(self, input_shape):
         shape = () if self.axis is None else (self._channels(input_shape),)
         # Another size there could broadcast: an input of one channel would come out with as many as the weights.
-        self.input_spec = None if self.axis is None else keras.InputSpec(min_ndim=2, axes={self.axis: shape[0]})
+        if self.axis is not None:
+            self.input_spec = keras.InputSpec(min_ndim=max(self.axis + 1, -self.axis), axes={self.axis: shape[0]})
         self.alpha = self.add_weight(
             name="alpha",
             shape=shape,
@@ -195,7 +197,7 @@ class MPELU(keras.layers.Layer):
         return channels
 
     def call(self, inputs):
-        inputs = _as_float(inputs, self.compute_dtype)  # Keras casts none but floats
+        inputs = as_float(inputs, self.compute_dtype)
         return mpelu(inputs, self._align(self.alpha, inputs), self._align(self.beta, inputs))
 
     def _align(self, weight, inputs):

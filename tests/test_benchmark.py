@@ -323,7 +323,6 @@ def test_a_variant_in_small(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_fine_tuning_in_small(tmp_path):
     path = benchmark.finetuning(tmp_path, seeds=(0,), per_class=2, epochs=1)
     with open(path, newline="") as file:
@@ -335,6 +334,7 @@ def test_fine_tuning_in_small(tmp_path):
         assert 0 <= float(row["test_accuracy"]) <= 1 and row["images"] == "20"
 
 
+@pytest.mark.slow
 def test_training_speed_in_small(tmp_path):
     pytest.importorskip("pytorchcv")
     with open(benchmark.training_speed(tmp_path, ["relu_resnet20"], batch=8, turns=2), newline="") as file:

@@ -176,6 +176,10 @@ CASES = {
         lambda x: layers.Conv2D(4, 1, dtype="mixed_bfloat16")(layers.Normalization(mean=9.0, variance=1.0)(x)),
         ["Conv2D", "Pointwise"],
     ),
+    "behind a conv of a lower precision": (
+        lambda x: layers.BatchNormalization(dtype="float32")(layers.Conv2D(4, 1, dtype="mixed_bfloat16")(x)),
+        ["Conv2D", "Pointwise"],
+    ),
     "MPELU close to the identity": (
         lambda x: MPELU(keras.initializers.Constant(98.0), keras.initializers.Constant(0.01))(x),
         ["Pointwise"],
@@ -255,8 +259,10 @@ def test_a_large_alpha_beside_a_small_beta_keeps_its_digits(alpha, beta):
 
 
 def test_integers_are_standardised_before_a_convolution():
+    norm = layers.Normalization(mean=[9.0] * 3, variance=[4.0] * 3)
+    norm(keras.Input((8, 8, 3)))  # of another model, which takes floats
     inputs = keras.Input((8, 8, 3), dtype="uint8")
-    model = keras.Model(inputs, layers.Conv2D(4, 3)(layers.Normalization(mean=[9.0] * 3, variance=[4.0] * 3)(inputs)))
+    model = keras.Model(inputs, layers.Conv2D(4, 3)(norm(inputs)))
     assert_same(deploy(model), model, np.random.default_rng(0).integers(0, 20, (2, 8, 8, 3), "uint8"))
 
 

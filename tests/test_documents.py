@@ -50,6 +50,19 @@ def test_every_public_name_has_a_docstring_with_an_example(name):
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
+def test_the_readme_counts_what_there_is():
+    words = " ".join(README.split())
+    found = re.search(
+        r"has (\d+) architectures .* and (\d+) models with weights .*: (\w+) for the images of CIFAR-100", words
+    )
+    cifar = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    pretrained = zoo.list_models(pretrained=True)
+    of_images = sum(".cifar100" in name for name in pretrained)
+    assert found.groups() == (str(len(zoo.list_models())), str(len(pretrained)), cifar[of_images])
+    assert f"All {len(pretrained)} models are in the package" in words
+    assert f"and {len(pretrained) - of_images} small ones for tables" in words
+
+
 def test_there_are_snippets_and_modules_to_run():
     assert len(SNIPPETS) >= 6 and len(MODULES) >= 20
 

@@ -460,6 +460,11 @@ def test_another_number_of_channels_than_it_was_built_for_is_refused():
     layer.build((None, 3))
     with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 3"):
         layer(np.ones((2, 1), "float32"))
+    for axis in (3, -3):
+        layer = MPELU(axis=axis)
+        layer.build((None, 4, 5, 6))
+        with pytest.raises(ValueError, match="expected min_ndim"):
+            layer(np.ones((2, 4), "float32"))
 
 
 def example_layer():

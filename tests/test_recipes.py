@@ -111,6 +111,8 @@ def test_the_papers_schedules(name, steps, first_steps):
         ),
         ("mpelu_small_plain30", {"conv3/bias": (2, 0), "fc1/bias": (2, 0), "conv27_act/alpha": (1, 0)}),
         ("mpelu_resnet20.cifar100-paper", {"stem_act/alpha": (1, 1), "stage1_unit1_act2/beta": (1, 1)}),
+        ("mpelu_resnet20.cifar100-dagger", {"stem_act/alpha": (1, 1)}),
+        ("mpelu_b_resnet20.cifar100-warmup", {"stem_act/alpha": (1, 1)}),
         ("mpelu_b_resnet20.cifar100-paper", {"stage1_unit1_act1/alpha": (1, 1)}),
         ("mpelu_nonbottleneck_resnet20.cifar100-paper", {"stage1_unit1_act1/alpha": (5, 10)}),
         ("mpelu_nin.cifar10-modern", {"stack1_conv1/bias": (1, 1), "stack1_act1/alpha": (5, 0)}),

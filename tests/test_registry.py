@@ -308,6 +308,7 @@ def test_the_index_names_the_papers_of_networks_and_units():
         "elu_resnet20": [he, clevert],
         "mpelu_nopre_resnet164": [li],
         "elu_nin": [li, clevert],
+        "prelu_nin": [li, "https://arxiv.org/abs/1502.01852"],
         "elu_net11": [clevert],
         "batchnorm_mlp": ["https://arxiv.org/abs/1706.02515"],
     }.items():

@@ -138,13 +138,14 @@ def test_one_hot_columns(tmp_path):
         layer(np.ones((2, 5), "float32"))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int32", "uint8"])
-def test_codes_are_not_rounded_in_half_precision(dtype):
-    layer = OneHotColumns([0, 256], dtype="mixed_bfloat16")
-    outputs = layer(np.array([[3, 255], [7, 0]], dtype))
+@pytest.mark.parametrize(("dtype", "largest"), [("float32", 299), ("int32", 299), ("uint8", 255)])
+def test_codes_are_not_rounded_in_half_precision(dtype, largest):
+    """299 would be 300 there."""
+    layer = OneHotColumns([0, 300], dtype="mixed_bfloat16")
+    outputs = layer(np.array([[3, largest], [7, 0]], dtype))
     assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
     outputs = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
-    assert outputs.shape == (2, 257) and outputs[:, 1:].argmax(axis=1).tolist() == [255, 0]
+    assert outputs.shape == (2, 301) and outputs[:, 1:].argmax(axis=1).tolist() == [largest, 0]
     assert outputs[:, 0].tolist() == [3, 7] and (outputs[:, 1:].sum(axis=1) == 1).all()
 
 

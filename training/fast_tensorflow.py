@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_mpelu import MPELU
 from keras_mpelu.deep_graphs import deep_graphs
 from keras_mpelu.kernels import tensorflow as kernel
+from keras_mpelu.layers import as_float
 from training.normalized_mpelu_tensorflow import normalized_mpelu
 from training.optimizer import CoupledSGD
 from zoo.graphs import names_of_outputs
@@ -81,6 +82,7 @@ class FusedMPELU(MPELU):
         self.normalization = lambda: normalization  # a function, or Keras would count its weights as weights of ours
 
     def call(self, inputs, training=None):
+        inputs = as_float(inputs, self.compute_dtype)
         wide = keras.backend.result_type(inputs.dtype, "float32")
         alpha, beta = (keras.ops.cast(weight, wide) for weight in (self.alpha, self.beta))
         before = self.normalization()
@@ -133,11 +135,11 @@ def _join_pairs(model):
     layers = {layer.name: layer for layer in model.layers}
     config = model.get_config()
     calls = {entry["name"]: entry["inbound_nodes"] for entry in config["layers"]}
-    readers = collections.Counter(name for name, _ in tensors_in(list(calls.values())))
+    readers = collections.Counter(name for name, *_ in tensors_in(list(calls.values())))
     readers.update(names_of_outputs(config["output_layers"]))
 
     def before(layer):
-        ((source, shape), *others) = tensors_in(calls[layer.name])
+        ((source, shape, _), *others) = tensors_in(calls[layer.name])
         normalization = layers.get(source)
         if type(normalization) is FusedBatchNormalization and not others and len(calls[source]) == readers[source] == 1:
             known = None not in shape[1:] and "training" not in (calls[source][0].get("kwargs") or {})

@@ -4,8 +4,8 @@ The paper shows it on ImageNet; here are the siblings of CIFAR's size, for an
 epoch. Without batch norm: 30 layers by activation and initialisation, 52 layers
 of ELU by LSUV and by the Taylor rule. With it: MPELU at depth 15 and 30. The
 rest is the paper's: batches of 64, rate 0.01, momentum 0.9, coupled L2 of 5e-4,
-dropout 0.5 in the dense layers without batch norm; but its files give the biases
-twice the rate and no L2. bfloat16 with float32 weights is ours. 5,000 of the
+dropout 0.5 in the dense layers without batch norm. Biases learn like the other
+weights; the paper's files give them twice the rate and no L2. bfloat16 with float32 weights is ours. 5,000 of the
 training images are held out and measured at the end.
 """
 

@@ -267,7 +267,7 @@ def _paper(name):
     multipliers, of_units = (), ""
     if OF_TABLE_9.match(name):
         of_units = (
-            " alpha and beta are as the other weights: for these networks (Table 9) they have decay, no more is said."
+            " alpha and beta are as the other weights: for Table 9's networks the paper has L2, and no multipliers."
         )
     elif name.startswith("mpelu"):
         multipliers = _mpelu_multipliers(name, 10.0)

@@ -437,16 +437,16 @@ def _large(ours, paper, classical, full):
 
 def _remarks(ours, slice_):
     capped = [task for task in ours.tasks if uci.facts()[task].train > slice_.settings["rows_per_period"]]
-    together = [task for task in ours.tasks if uci.facts()[task].scaling == "together"]
+    scaled = [uci.facts()[task].scaling for task in ours.tasks]
     return [
         "## What to bear in mind",
         f"- {len(capped)} of the tasks have more than {slice_.settings['rows_per_period']} training rows and see fewer "
         f"than {slice_.settings['periods']} passes over them (column `epochs` of runs.csv).",
         "- The paper's networks were chosen from larger grids (SNN 216 configurations), ours from "
         f"{len(slice_.settings['learning_rates']) * len(slice_.settings['methods']['SNN'])} for each method.",
-        f"- Their authors standardised {len(together)} of the tasks over all rows, those for testing too, and the others in "
-        "training rows and test rows, each by themselves: all figures here and the paper's share that leak (column "
-        "`scaling` of `zoo/uci.csv`).",
+        f"- The authors of the files standardised {scaled.count('together')} of the tasks over all rows, those for "
+        f"testing too, and {scaled.count('apart')} in training rows and test rows, each by themselves: all figures here "
+        "and the paper's share that leak (column `scaling` of `zoo/uci.csv`).",
         "- Left out for defects of the files: "
         + "; ".join(f"{task} ({reason})" for task, reason in uci.DEFECTS.items())
         + ".",

@@ -77,12 +77,12 @@ def run_command(parser, arguments=None):
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
         package = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(package, package)
-        hint = "the extras bring what most commands need: pip install 'keras-mpelu[tensorflow,data,train]'"
+        hints = [f"pip install {package}"] if isinstance(error, ModuleNotFoundError) and package else []
         if package in ("tensorflow", "jax", "torch"):
-            hint = "or set KERAS_BACKEND to the one you have: tensorflow, jax or torch"
-        if isinstance(error, ModuleNotFoundError) and package:
-            hint = f"pip install {package}; {hint}"
-        return _fail(f"{error}; {hint}")
+            hints.append("set KERAS_BACKEND to another one that you have: tensorflow, jax or torch")
+        else:
+            hints.append("install what most commands need: pip install 'keras-mpelu[tensorflow,data,train]'")
+        return _fail(f"{error}; {', or '.join(hints)}")
     except (ValueError, OSError, FloatingPointError) as error:
         return _fail(str(error))
     return 0

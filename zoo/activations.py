@@ -13,6 +13,7 @@ ALPHAS = {"relu": 0.0, "elu": 1.0, "mpelu": 1.0, "prelu": 0.25, "leaky_relu": 0.
 
 # Whose they are; where a name begins with one of them it is that activation's.
 SOURCES = {
+    "prelu": "He et al., 2015 (https://arxiv.org/abs/1502.01852)",
     "elu": "Clevert et al., 2016 (https://arxiv.org/abs/1511.07289)",
     "mpelu": "Li et al., 2018 (https://arxiv.org/abs/1606.00305)",
 }

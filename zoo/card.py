@@ -43,7 +43,8 @@ def source_in_words(name):
 def known_dataset(details):
     """Name of the data set of ours that a model was trained on; `None` for one's own rows, however they are called."""
     data = details.get("data", {})
-    return data.get("name") if "sha256" in data and "source" not in data else None
+    ours = data.get("name") in SOURCES or str(data.get("name")).startswith("uci/")
+    return data["name"] if ours and "sha256" in data and "source" not in data else None
 
 
 def card_head(details, name, tags=(), license=None):

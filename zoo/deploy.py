@@ -225,11 +225,12 @@ def deploy(model):
 
 @dataclasses.dataclass
 class _Call:
-    """The one call of a layer: where its inputs are from and their shapes, and which layers use its outputs."""
+    """The one call of a layer: where its inputs are from, their shapes and dtypes; which layers use its outputs."""
 
     layer: keras.layers.Layer
     inputs: list
     shapes: list
+    dtypes: list
     training: bool  # whether it was called with training=True
     users: list = dataclasses.field(default_factory=list)
 
@@ -257,9 +258,9 @@ class _Plan:
             if len(entry["inbound_nodes"]) == 1 and entry["name"] in layers:
                 (node,) = entry["inbound_nodes"]
                 training = entry["name"] in self.in_training
-                inputs, shapes = zip(*tensors_in(node), strict=True) if tensors_in(node) else ((), ())
-                self.calls[entry["name"]] = _Call(layers[entry["name"]], inputs, shapes, training)
-        users = [(entry["name"], name) for entry in config["layers"] for name, _ in tensors_in(entry["inbound_nodes"])]
+                inputs, shapes, dtypes = zip(*tensors_in(node), strict=True) if tensors_in(node) else ((), (), ())
+                self.calls[entry["name"]] = _Call(layers[entry["name"]], inputs, shapes, dtypes, training)
+        users = [(entry["name"], name) for entry in config["layers"] for name, *_ in tensors_in(entry["inbound_nodes"])]
         users += [(None, name) for name in names_of_outputs(config["output_layers"])]  # None: the caller
         for user, name in users:
             if name in self.calls:
@@ -301,7 +302,8 @@ class _Plan:
         source = self.source(name)
         if not self.sole(source) or not self.is_linear(source):
             return False
-        if self.calls[source].layer.activation is not keras.activations.linear:
+        layer = self.calls[source].layer
+        if layer.activation is not keras.activations.linear or not self.of_one_precision(name, source):
             return False
         kernel, bias = self.kernel_and_bias(source)
         self.linear[source] = kernel * scale, bias * scale + shift
@@ -316,9 +318,8 @@ class _Plan:
                 break
         if last == name or last in self.gone or not self.is_linear(last):
             return False
-        layer, norm = self.calls[last].layer, self.calls[name].layer
-        # What scales the inputs is often of a higher precision than the rest, or the first to take integers.
-        if layer.compute_dtype != norm.compute_dtype or not keras.backend.is_float_dtype(norm.input.dtype):
+        layer, (dtype,) = self.calls[last].layer, self.calls[name].dtypes
+        if not self.of_one_precision(name, last) or not keras.backend.is_float_dtype(dtype):
             return False
         if not isinstance(layer, keras.layers.Dense):
             padded = layer.padding != "valid" and max(layer.kernel_size) > 1
@@ -329,6 +330,10 @@ class _Plan:
         scaled = kernel * np.reshape(scale, (-1, 1))
         self.linear[last] = scaled, bias + np.sum(kernel * np.reshape(shift, (-1, 1)), axis=over)
         return True
+
+    def of_one_precision(self, *names):
+        """Whether layers compute in one dtype: what scales the inputs is often of a higher one than the rest."""
+        return len({self.calls[name].layer.compute_dtype for name in names}) == 1
 
     def source(self, name):
         """The layer that gives the inputs; those that are gone and have no other user are passed over."""

@@ -47,10 +47,11 @@ def one_or_all(tensors):
 
 
 def tensors_in(part):
-    """Name of the layer that it is from, and shape, of each tensor in a serialised call, in order."""
+    """Name of the layer that it is from, shape and dtype of each tensor in a serialised call, in order."""
     if isinstance(part, dict):
         if part.get("class_name") == "__keras_tensor__":
-            return [(part["config"]["keras_history"][0], tuple(part["config"]["shape"]))]
+            config = part["config"]
+            return [(config["keras_history"][0], tuple(config["shape"]), config["dtype"])]
         part = list(part.values())
     return [tensor for item in part for tensor in tensors_in(item)] if isinstance(part, list | tuple) else []
 

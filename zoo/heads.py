@@ -26,10 +26,8 @@ KEEPS_LOGITS = (  # layers behind which logits still are logits
 
 
 def predicts_number(model):
-    """Whether the output is one number: of a linear unit, or brought to its scale at the end, as by `finetune`."""
-    if not isinstance(model.output_shape, tuple) or model.output_shape[1:] != (1,):
-        return False
-    return isinstance(last_operation(model), keras.layers.Rescaling) or ends_in_logits(model)
+    """Whether the output is one number that is brought to its scale at the end, as `training.finetune` makes it."""
+    return isinstance(last_operation(model), keras.layers.Rescaling) and model.output_shape[1:] == (1,)
 
 
 def last_operation(model, through=()):

@@ -162,5 +162,5 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "mpelu_nopre_resnet29.cifar100": "e4739ddd21389ac8192d55c2118dcac55ef582d18c4fde7119e31fa83c9d4038",
+    "mpelu_nopre_resnet29.cifar100": "3457a18338f0abaeeaa0bc0dc514488356a8d77da546b9ab054af89f4164fd61",
 }

@@ -149,7 +149,8 @@ def load_folder(
         return deployed(model)
     if compile and not features:
         try:
-            compile_for_finetuning(model)
+            # Of a single linear unit nothing tells whether it gives a number or a logit, but that it was asked for.
+            compile_for_finetuning(model, number=num_classes == 1 and classifier_activation is None)
         except ValueError as error:  # anyone's model may be something else, and is as usable without
             print(f"not compiled: {error}", file=sys.stderr)
     return model
@@ -162,14 +163,19 @@ def load_with_details(name):
     return model, read_details(folder, model)
 
 
-def compile_for_finetuning(model, learning_rate=FINETUNING_RATE):
+def compile_for_finetuning(model, learning_rate=FINETUNING_RATE, number=False):
     """Compiles a model in place, with Adam: cross-entropy and accuracy, or the squared error of numbers.
+
+    Args:
+        model: The model.
+        learning_rate: That of Adam.
+        number: Whether the output is known to be a number.
 
     Raises:
         ValueError: which loss its outputs are for cannot be told.
     """
     optimizer = keras.optimizers.Adam(learning_rate)
-    if predicts_number(model):
+    if number or predicts_number(model):
         model.compile(optimizer, "mean_squared_error", metrics=["mean_absolute_error"])
         return
     if activation_of(last_operation(model)) == "sigmoid" and len(model.outputs) == 1:

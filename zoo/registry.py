@@ -137,8 +137,8 @@ def model_info(name):
             `pretrained=True`.
 
     Returns:
-        A dictionary: `name`, `family`, `parameters`, `macs`, `input_shape`,
-        `num_classes` and, for a pretrained model, the figures of its card. No
+        A dictionary: `name`, `family`, `sources` (the papers), `parameters`,
+        `macs`, `input_shape`, `num_classes` and, for a pretrained model, the figures of its card. No
         backend is imported.
 
     Raises:

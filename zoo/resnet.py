@@ -169,11 +169,11 @@ PAPER = {
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
     "elu_resnet20.cifar100": "9b12e6899a8b7c358ddc6632eeaf9e17180988c8a7901099fc31a45caec06dbc",
-    "mpelu_resnet20.cifar100": "5b12bcc9989ac1a9ad22d6c1dddcaab22570920b23ae1ff91afeef815e430dd4",
-    "mpelu_resnet20.cifar100-distilled": "48cee8c152cbf114f088bd0be995e30a6ca91145dc4c31c207e220d4fb7c3453",
-    "mpelu_resnet20.cifar100-modern": "1dc852b847e8b5b7067f7d526bfc019052cf7d0c2ccc8d1d451d8d7eeef93b2e",
-    "mpelu_resnet20.cifar100-nodecay": "93c01be27ea3babe409f8d43446b809a37f494ab283b141b1d4efd6fc04964c9",
-    "mpelu_resnet32.cifar100": "edf0c1220db535d6fb52bb26f1a939719d0f63035d4f6a30d85b23d64b0a770a",
-    "mpelu_resnet32.cifar100-modern": "167d67811a83705b10040b131073a9516454bd2d79550e253099db4a02292e50",
+    "mpelu_resnet20.cifar100": "f8fa3102881b2e9bbb286e8479972fe4b14fbaad6ca238ea466bffb236c9b8a8",
+    "mpelu_resnet20.cifar100-distilled": "ef9357b20db652177c6b2875b23a6e3648aacebb8a6a2cc2f137869ee5424d2e",
+    "mpelu_resnet20.cifar100-modern": "6a4610802deb9d76e2370bbc0a69177ac98570666f822bf595b50dcbb28261aa",
+    "mpelu_resnet20.cifar100-nodecay": "4548ad8d5df579238cccb112f6bf1005fa20d2b5252736c31c81846ae43763fd",
+    "mpelu_resnet32.cifar100": "d42536cc0606b630352a5037038b947421ed443f41d29c0bbede50e7be33d145",
+    "mpelu_resnet32.cifar100-modern": "0f86e9a73ff5e2061f077f0905ef8f8175287efabaeaa4d298dffbc09265c2f5",
     "relu_resnet20.cifar100": "1188fcf208622d4c2b337a7e05bc83cebedae86c16e6339f3fb2fac765f9ab2f",
 }

@@ -217,7 +217,7 @@ def model_without_values(config, custom=None):
     values yet by thread, and would give them when a later scope ends. A
     `keras.RematScope` of the caller, which is by thread too, holds there.
     """
-    remat = getattr(keras.layers.Identity(), "_remat_mode", None)
+    remat = getattr(keras.layers.Identity(name="probe"), "_remat_mode", None)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         with _one_at_a_time:  # the size of a stack is set for all threads that begin
             before = threading.stack_size(STACK)

@@ -100,9 +100,9 @@ def snn_mlp(
     Raises:
         ValueError: depth, width, form or dropout is out of range.
     """
-    inputs, x = table_input(depth, width, dropout, num_features, num_classes, mean, variance, categories)
     if form not in ("rectangular", "conic"):
         raise ValueError(f"form is 'rectangular' or 'conic'; received {form!r}")
+    inputs, x = table_input(depth, width, dropout, num_features, num_classes, mean, variance, categories)
     for number, units in enumerate(widths(depth, width, form, num_classes), start=1):
         x = layers.Dense(units, "selu", kernel_initializer="lecun_normal", name=f"hidden{number}")(x)
         # Also at rate 0, where it is the identity: the layers of a name do not depend on its rate.
@@ -259,18 +259,16 @@ def table_model(inputs, x, num_classes, classifier_activation, kernel_initialize
 
 
 def widths(depth, width, form, num_classes):
-    """Units of each hidden layer.
+    """Units of each hidden layer; in a form other than `"conic"` all have the width.
 
     Example:
 
     >>> widths(4, 1024, "conic", 3)
     [1024, 238, 55, 13]
     """
-    if form in ("rectangular", "diavolo"):
-        return [width] * depth
     if form == "conic":
         return [round(width * (num_classes / width) ** (layer / depth)) for layer in range(depth)]
-    raise ValueError(f"form is 'rectangular' or 'conic'; received {form!r}")
+    return [width] * depth
 
 
 def _per_column(values, num_features, what, least=-math.inf):
@@ -335,51 +333,51 @@ PAPER = {
 
 # Pretrained models: name -> sha256 of the folder's SHA256SUMS.
 WEIGHTS = {
-    "snn_mlp2.uci-abalone": "888e7774a111973fb3c9127457467d6aedadda808a51f42042f567e2fc916149",
-    "snn_mlp2.uci-adult": "dbb4da8af5ffafe82dd1d3e8cf04bd545cd4043c7d2ddff5f9adec71b0297965",
-    "snn_mlp2.uci-bank": "67ed70a253f4625914a9eec874e311dd3bc3fe7f554634fa79c7f5c7ec0be6e9",
-    "snn_mlp2.uci-cardiotocography-3clases": "b9813a909acd9d2ec37a398cd9e28f64b55acbe4666db222da56ea3a36b776dc",
-    "snn_mlp2.uci-cardiotocography-10clases": "5b2d47c487843ae8bf1446bde6f9d56736e29fddd7e66e8fa57a9246914b3225",
-    "snn_mlp2.uci-chess-krvkp": "82f766d187a2ed2c056065ff685304e4c1772af70a9a5caaf28235fc45a517d6",
-    "snn_mlp2.uci-connect-4": "64a10e0b710be210d3bb074a1c9a57edc9b934fdeab95ca8a6ad31bff60b31a2",
-    "snn_mlp2.uci-contrac": "8360e6bf4fb8a3976d8dddd4fcf8684d6f193e6ec076fa77ad55d32cff719cd8",
-    "snn_mlp2.uci-ecoli": "26e86279265c90c99574ae26fabf4fbbc7053b31afc6b02c7c698493c5df78fc",
-    "snn_mlp2.uci-glass": "35ef1b03dfc7fc7d3d42829f87b424e98bc54b405fcb437ed01a119b43244c5c",
-    "snn_mlp2.uci-magic": "5f8d257b0e9bd3f7ee4f0131d68e435d62434c318981dbcdee0342bdc599d65a",
-    "snn_mlp2.uci-molec-biol-splice": "8b8b978aa917195fa9dfad69d251799957eeb28b16512e4b2eb6e7c138d82e0a",
-    "snn_mlp2.uci-mushroom": "c3a90d91c434776f201f68e6acdda243f7c5c02d0adb0fe35b5ffb408fc38019",
-    "snn_mlp2.uci-optical": "c1451209fb840a15c17f0b0c6b44fe78f6f2ad5b1eb8d56de9a7fdd4539ab60e",
-    "snn_mlp2.uci-ozone": "d0d76d92531d489e26916c4e55a8e28e1b22f833a7eaf5db039314c642269b02",
-    "snn_mlp2.uci-page-blocks": "8a8ecbf233f78c8d0fb5e03331accc3c8c164c688fceb4243d74542d6fa20e9a",
-    "snn_mlp2.uci-ringnorm": "414c5f5837af61b8d83dfebda285b6f8966481df1af9c17c3fb239508ea38e6a",
-    "snn_mlp2.uci-semeion": "fbdef76288d819f76ece16f3cc424537ceac8cfa9f2325b9e27fccd0397a1f0e",
-    "snn_mlp2.uci-spambase": "5d9285e7109f0a79c2fe67f17b549c4055da20f15fe55e3a1b85292bd93f0d98",
-    "snn_mlp2.uci-statlog-german-credit": "b152e05558627e3d9244cfde03ef13b16180cac6606f12d755318ddb64d4e9cc",
-    "snn_mlp2.uci-statlog-image": "ccccff2b2e8fcc2d924d94fbf48ab5e3f1856566b2a5052dd5e1fb2bceee7bea",
-    "snn_mlp2.uci-statlog-vehicle": "5b30eddda5c220ed2cececa8e93c7cb1c7b7876e31c02fff904d2b873b5de9b4",
-    "snn_mlp2.uci-steel-plates": "cd90bd8b57ab7eb64802529619bb42554b9ff909c267edf38ffbdee145b37b63",
-    "snn_mlp2.uci-thyroid": "da225d8563fc2da67ecc838a96263b192f9ab7a013527ff8e98c8b4e2ae489a5",
-    "snn_mlp2.uci-titanic": "9c8534a9ee939cb11055db0d20eec49c8d58e8c111beb9e7c933091be4b83906",
-    "snn_mlp2.uci-twonorm": "59eba38787e39a0de29317c4e294ac973ae70f887122228331b19fc7fa81ccdf",
-    "snn_mlp2.uci-wall-following": "1d368c44e79219aac0abcf4b0680e65a8ed67b2ce117731bd1edc02d41a20b1e",
-    "snn_mlp2.uci-waveform": "416b8e9b6cae5e7e9509dc6ef26e92c5c27f27bf597cfee65531140e2be41a2a",
-    "snn_mlp2.uci-waveform-noise": "24a6bc5d040e670f1cc693f62f9abea903399adb0c8b73e905e1b158ad6fe22c",
-    "snn_mlp2.uci-wine-quality-white": "21e9a9a376cd50d16ab28ec5ba5340afade082184a19e8dd9967e605e7cf3934",
-    "snn_mlp2.uci-yeast": "3294cc2da94607f8f2848d0cf56496479eb7d01e1477807b94711128edcf60b0",
+    "snn_mlp2.uci-abalone": "5d82b1bb57b9fb01bcedb8f60415190bb6984be01e636675bf0a89552a49fd30",
+    "snn_mlp2.uci-adult": "a97516849f3c14038fb362cbee2bd2cafd69fd7fa968ac0fa4035f64c0c23ac8",
+    "snn_mlp2.uci-bank": "e6e703232b2a44eae84ffc4ed0cbe72439ea685f6390265bfb9b2d4397447c86",
+    "snn_mlp2.uci-cardiotocography-3clases": "93e0b86f7910debe24bed80cd1a14955371eed8f5b6e857c55aee6baad22c239",
+    "snn_mlp2.uci-cardiotocography-10clases": "c694319cd0b3415226f60386bf1b1de53f6f1bdea9fe7eb7af9bfe71b3a6da2e",
+    "snn_mlp2.uci-chess-krvkp": "c936098ff33f2d730fd1dba6b4f9507f0e576c89d837a0804784111473133c36",
+    "snn_mlp2.uci-connect-4": "d521be9a63f345e7f0d0e165275ed642298acf7f7e2b1d7dfb5582c769ff9188",
+    "snn_mlp2.uci-contrac": "57953ba763fe1eacc0c6462f7f0d3da4f6230c5c0fb9447904c11e6d4d8f6918",
+    "snn_mlp2.uci-ecoli": "1adbcee2e84c1f35c7f3dde8a059cf0b7b0fbb7ba7d9ab57c27253db78fa05d8",
+    "snn_mlp2.uci-glass": "740f7a0ee3a0c9f601758b21ce69d3e2534743e3c7b1102dd576003a0d4c212b",
+    "snn_mlp2.uci-magic": "47fe0b1c1ed2a6f32ac439f7148ca742a901a435a6bba2ff4c8e579ee775d87e",
+    "snn_mlp2.uci-molec-biol-splice": "1543b36ee247299605b81f598826a28ad81be71e33fb0738870a5044962407f7",
+    "snn_mlp2.uci-mushroom": "f5cc32780eb9c51fb1ec8f91355b37d7105c53effd88232933fe7d9c09ecc68b",
+    "snn_mlp2.uci-optical": "2c3d2f1f8313d152b4a29b7a65a241c56923c1aff37a80fe6f4df87c6be2c587",
+    "snn_mlp2.uci-ozone": "007ce7accffb405d6ff49bc1b746a4f8f1839efd91d1e36de8b4ffcdc74f44e9",
+    "snn_mlp2.uci-page-blocks": "609fa07e99f43251cf68837d729c23aff9f4d09e261dd45a645928a89e5b6c40",
+    "snn_mlp2.uci-ringnorm": "db4bb84ca9612300b1cce089c83382a2d5e1797ca19db5032799d4454f18ba26",
+    "snn_mlp2.uci-semeion": "166048181b9cd62571b59f1ca250473166fa461c1b5afdcdddab448f5f4a979f",
+    "snn_mlp2.uci-spambase": "fb8588cda8a8472b47e1bc4560cac7036519fc6cc5ab13c863046b52c1202c50",
+    "snn_mlp2.uci-statlog-german-credit": "57e8033c5181e368222400ac9800e75b74273ac0e04d04f65b33e9f6995c4f11",
+    "snn_mlp2.uci-statlog-image": "5df492375da744aa6f35e4aba3889beeba3055a35b1d7bad1e1c6afc6e42355e",
+    "snn_mlp2.uci-statlog-vehicle": "c1f93c4ab24bf2c4911d8b9f56a368b32ef8c573d74a91257068ee1fb00df543",
+    "snn_mlp2.uci-steel-plates": "a31c4f9bc25a1c0224758856cbacc6a7b2fa7a7381184cd4af1426269126ea7a",
+    "snn_mlp2.uci-thyroid": "166355f4887591c3af11a91b99f11468fe9027ae872450c31cd54885ab2d76d7",
+    "snn_mlp2.uci-titanic": "46ea06ea8e6942be59c2410dfd0b853e6f15c1a2587063639cd0378e79935edb",
+    "snn_mlp2.uci-twonorm": "248ccf6839ff24aa48cb15a7091e21e6caa8295b270f8d40daf009de9bc552c5",
+    "snn_mlp2.uci-wall-following": "7f613590460899d57f0193c37b08b673531207652a573711535b241745e76dcc",
+    "snn_mlp2.uci-waveform": "5e2bdb2258dbc34ffb688902a8c4df6b47376f5d0083ef589dfdd78daa0e3c55",
+    "snn_mlp2.uci-waveform-noise": "21379d921454b86254ab9d38518a5d54dc0293d39e5bf2f4225f425064f4453d",
+    "snn_mlp2.uci-wine-quality-white": "fb18f50c2b021b7c295613774891056dd17724fd04dd772096b75699a585e0b1",
+    "snn_mlp2.uci-yeast": "249f6f1ec229fdbba827ec6da7c0a137b4a07da0365e787cd3085a3e4f4a14ec",
     "snn_mlp2.wine": "dacab8eb436f00cdaa45a4f75031739722161f9f1aeaf4915dc9afa6e5bf3aff",
     "snn_mlp4.breast_cancer": "8aee58d1d3fcf0366568e7c43088c8ff213fd0d6969a2e56d713a604bb7c0cd3",
     "snn_mlp4.digits": "1ba464eb2432da2d2683a211210d58d498868de6091e616a83d45b3c1a808a63",
-    "snn_mlp8.uci-balance-scale": "175ccded3e87b4b3a1df80ff1040a0155781588c6391ae0e2ec7c1009dfb3c0f",
-    "snn_mlp8.uci-car": "b92482bf47a91c41992850e50964bba875ea01c00a1ea5f2165fc5caddd031c4",
-    "snn_mlp8.uci-chess-krvk": "31b76f1a4f5f2f28096835e14b0024cbb9ebb8ef26c4cecb8d4655a7059a4caa",
-    "snn_mlp8.uci-conn-bench-vowel-deterding": "3ebe6d12998cacad52cc7bc329cdd822358bbac28911144d284c1f02534cf436",
-    "snn_mlp8.uci-image-segmentation": "96fe2e4a05ab63c2fead5c1a20b85a4bd123b3e1897d5237b0d0c22209314a08",
-    "snn_mlp8.uci-ionosphere": "5aee89c7e84262a597d3f07b149473523b1caf5f9293b75a928e8f33f5cbb734",
-    "snn_mlp8.uci-iris": "964ad3b2ac6b412b48254fced85258940556dc8c3cac596df79afd6047e2cf5d",
-    "snn_mlp8.uci-letter": "0c728506feb02167ac8954ef1981216fbe8ce20de3fa3ffd200e8adf00fe6a68",
-    "snn_mlp8.uci-musk-2": "d9adc62d704e50e42b663808076c1a755e4997bc04f38ab77e9d987d50960acf",
-    "snn_mlp8.uci-nursery": "2e0a6e3685fefd5140bba24ab3efcce1fb210a25f2913a82eb1ac4ebd2689a52",
-    "snn_mlp8.uci-pendigits": "c1579dc32e4cb7deae15ef330c86041f88ae35a07f5b909ddaa03ad6df500a08",
-    "snn_mlp8.uci-statlog-landsat": "e0cf746faef42bae28cd02c3ea67a97b8b79b3fee1284ce9a728a8bdc982aa2c",
-    "snn_mlp8.uci-statlog-shuttle": "949a3046e03062f101100c4da6a65e9645c04daecbc483b965fd64d5693c5dff",
+    "snn_mlp8.uci-balance-scale": "01f66ec0e1e8a848fda46d70fee5ebb4d5ec04fee41f5ec21fc8b44f40dcbd44",
+    "snn_mlp8.uci-car": "0750e3dbb5f56a96eb6c3ca63abfa3edbb59f3cca33952b848ac7e2930c47164",
+    "snn_mlp8.uci-chess-krvk": "51d469d108e87dd8d90d6349a3166c6dcce924320cd8403314e2cd59fa721048",
+    "snn_mlp8.uci-conn-bench-vowel-deterding": "452652426d78fa36de34c78faf02336a94689fcf9c2cd8dc327fa51a8b19e89a",
+    "snn_mlp8.uci-image-segmentation": "40873e2c7171fc44b80929652518d13b256324288716191dd958b5f77d9a1518",
+    "snn_mlp8.uci-ionosphere": "a5cee0699b294e0a0c633e8d14141811d76ebb3f96102d109b09d46c402bde39",
+    "snn_mlp8.uci-iris": "bd878d9ada3b923b8b12f04ca9ccce7a605cb6c897513fcba1983c634a445f9d",
+    "snn_mlp8.uci-letter": "2d0d190697092ffa66b1404b38a70ebc6a62162fe0a1c24b168e8cc48d3617e8",
+    "snn_mlp8.uci-musk-2": "e754f67f92a9f846bbef49d049b200f9e9ab0f493bca6b610da3399e7ce45545",
+    "snn_mlp8.uci-nursery": "2866725efe2027a76efeb4f29459946a34833cb37a604cc8391fa8d9301a57b5",
+    "snn_mlp8.uci-pendigits": "c235db938c94740e7f43eb821ff5582f67061cef25786361af95291eddd122b3",
+    "snn_mlp8.uci-statlog-landsat": "af4d6145749e0aceef4457c59c8ae202625187fe7df0b845630d982264dd2e7b",
+    "snn_mlp8.uci-statlog-shuttle": "198373e3b9bfa31e220c3113f5b2ee26183502c4f2469ac954d71fe331bc3605",
 }
