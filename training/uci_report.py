@@ -445,8 +445,8 @@ def _remarks(ours, slice_):
         "- The paper's networks were chosen from larger grids (SNN 216 configurations), ours from "
         f"{len(slice_.settings['learning_rates']) * len(slice_.settings['methods']['SNN'])} for each method.",
         f"- The authors of the files standardised {scaled.count('together')} of the tasks over all rows, those for "
-        f"testing too, and {scaled.count('apart')} in training rows and test rows, each by themselves: all figures here "
-        "and the paper's share that leak (column `scaling` of `zoo/uci.csv`).",
+        f"testing too, and {scaled.count('apart')} in training rows and test rows, each by themselves: all figures "
+        "here and the paper's share that leak (column `scaling` of `zoo/uci.csv`).",
         "- Left out for defects of the files: "
         + "; ".join(f"{task} ({reason})" for task, reason in uci.DEFECTS.items())
         + ".",
