@@ -128,7 +128,8 @@ def test_the_bar_is_where_somebody_sees_it(more, monkeypatch, capsys):
 
 def test_a_reader_that_has_gone_is_no_error():
     command = [sys.executable, "-m", "zoo", "list"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(command, cwd=ROOT, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 0
 
@@ -364,11 +365,13 @@ def test_what_is_frozen_within_a_wrapper_or_an_activation_stays_so():
     unit = MPELU(trainable=False)
     wrapper = WeightNormalization(keras.layers.Dense(3, activation=unit))
     model = keras.Sequential([keras.Input((2,)), wrapper, keras.layers.Dense(2, "softmax")])
-    wrapper.layer.trainable = unit.trainable = False
-    with pytest.raises(ZeroDivisionError), frozen_body(model):
-        assert not wrapper.trainable
-        raise ZeroDivisionError
-    assert wrapper.trainable and not wrapper.layer.trainable and not unit.trainable
+    for learns in (False, True):
+        wrapper.layer.trainable = learns
+        unit.trainable = False
+        with pytest.raises(ZeroDivisionError), frozen_body(model):
+            assert not wrapper.trainable and not wrapper.layer.trainable
+            raise ZeroDivisionError
+        assert (wrapper.trainable, wrapper.layer.trainable, unit.trainable) == (True, learns, False)
 
 
 def test_a_model_of_sigmoids_is_refused_before_it_is_fine_tuned(halves, tmp_path, capsys):

@@ -31,6 +31,7 @@ from training import publish
 from training.__main__ import main
 from training.card import card_text
 from training.card import rewrite
+from training.card import what_was_learned
 from training.folder_files import safetensors_bytes
 from training.publishing import FILES
 from training.publishing import check_publishable
@@ -200,6 +201,20 @@ def test_the_papers_figure_stands_beside_ours(monkeypatch):
     assert "no figure for this network on this data set (Li et al., 2018: cifar10: 90.0 %)." in card_text(details)
     row["sources"].pop()
     assert "(He et al., 2016: cifar10: 90.0 %)." in card_text(details)
+
+
+def test_what_a_card_says_of_alpha():
+    """In how many layers the median is near 0, and what that comes to if these are most."""
+    model = keras.Sequential([keras.Input((3,)), *(MPELU() for _ in range(3)), keras.layers.Dense(2)])
+    details = details_of(IMAGES)
+    for alphas, found, close in (([-0.9, 0.01, 1.0], 1, False), ([-0.01, 0.01, 1.0], 2, True)):
+        for layer, alpha in zip(model.layers, alphas, strict=False):
+            layer.alpha.assign([alpha, alpha, 7.0])
+        learned = what_was_learned(model)
+        assert learned == {"learned": {"mpelu_layers": 3, "of_alpha_0": found}}
+        card = card_text(details | learned)
+        assert f"In {found} of its 3 MPELU layers" in card and ("close to a ReLU network" in card) == close
+    assert what_was_learned(zoo.create_model("snn_mlp2", width=4)) == {}
 
 
 def test_a_card_says_how_sure_a_figure_is():
