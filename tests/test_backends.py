@@ -20,6 +20,7 @@ import numpy as np
 from training import get_recipe
 from training import loop
 from training.optimizer import CoupledSGD
+from training.recipes import MPELU_WEIGHTS
 from training.training_model import TrainingModel
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -48,7 +49,11 @@ def losses(dtype):
     makes float64 of that.
     """
     recipe = dataclasses.replace(
-        get_recipe("mpelu_resnet20.cifar100-paper"), batch_size=BATCH, augmentation="none", dtype=dtype
+        get_recipe("mpelu_resnet20.cifar100-paper"),
+        batch_size=BATCH,
+        augmentation="none",
+        dtype=dtype,
+        multipliers=((MPELU_WEIGHTS, 5.0, 10.0),),
     )
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (5 * BATCH, 32, 32, 3), "uint8"), rng.integers(0, 10, 5 * BATCH)

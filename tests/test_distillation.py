@@ -199,7 +199,7 @@ def test_a_network_with_a_teacher_through_to_its_card(tmp_path, capsys, monkeypa
     (digest,) = distillation.teachers_of(recipe).values()
     assert f"Its teachers: snn_mlp4.digits (model.weights.h5 {digest[:12]})" in card
     training.train(recipe, out=tmp_path / "more", seeds=[1], add_to=made)
-    assert "(n = 2, seeds [0, 1]" in (made / "README.md").read_text()
+    assert "(n = 2, seeds 0, 1;" in (made / "README.md").read_text()
     monkeypatch.setattr(distillation, "teachers_of", lambda recipe: {"snn_mlp4.digits": "other weights"})
     with pytest.raises(ValueError, match="was taught by other weights of snn_mlp4.digits; train it anew"):
         training.train(recipe, out=tmp_path / "more", seeds=[2], add_to=made)
