@@ -153,6 +153,16 @@ def test_a_number_to_predict_keeps_its_digits(tmp_path):
     assert probabilities(mixed, np.zeros((1, 3), "float32"))[0, 0] == 250_001  # in bfloat16 249,856
 
 
+def test_a_model_in_mixed_float16_scales_its_loss_wherever_it_is_from(tmp_path):
+    for name in (
+        "snn_mlp2.wine",
+        zoo.save_model(zoo.load_model("snn_mlp2.wine", dtype="mixed_float16"), tmp_path / "m"),
+    ):
+        model = zoo.load_model(name, dtype="mixed_float16" if name == "snn_mlp2.wine" else None)
+        assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer), name
+    assert not isinstance(zoo.load_model("snn_mlp2.wine").optimizer, keras.optimizers.LossScaleOptimizer)
+
+
 def test_operations_have_no_policy_of_their_own(tmp_path):
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, name="conv")(inputs)

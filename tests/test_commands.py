@@ -88,7 +88,17 @@ def test_list_and_info_in_a_fresh_interpreter_are_quick_and_load_no_backend():
     assert "mpelu_nopre_resnet1001" in listed.split()
     assert min(timed("list")[1] for _ in range(3)) < 0.5
     shown, _ = timed("info", IMAGES)
-    for words in ("276,948", "40,556,800", "top-1", "paper's top-1", "python -m training train", "MB", "Apache-2.0"):
+    card = str(ROOT / "zoo" / "weights" / IMAGES / "README.md")
+    for words in (
+        "276,948",
+        "40,556,800",
+        "top-1",
+        "paper's top-1",
+        "python -m training train",
+        "MB",
+        "Apache-2.0",
+        card,
+    ):
         assert words in shown
 
 
@@ -174,6 +184,7 @@ def test_a_table_is_fine_tuned_as_one_says(wine_csv, tmp_path, capsys):
     assert "between 0 and 1; received 1.0" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
 def test_a_deterministic_run_with_so_much_time(tmp_path):
     """In a process of its own, which TensorFlow and PyTorch then keep to it."""
     command = [sys.executable, "-m", "training", "train", "snn_mlp2.wine", "--deterministic", "--minutes", "0.02"]

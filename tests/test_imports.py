@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -30,6 +31,15 @@ def test_nor_does_a_function_of_it(package):
         names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
         names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
         assert {name.partition(".")[0] for name in names} & {"keras_mpelu", "zoo", "training"} <= ALLOWED[package], path
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="of a checkout by git")
+def test_git_gives_what_is_held_to_sums_as_it_is():
+    """Git for Windows gives texts other line ends, after which no bundled model would be the published one."""
+    patterns = ("zoo/weights", "tests/folders", "tests/snapshots", "zoo/uci.csv")
+    command = ["git", "ls-files", "--eol", *patterns]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) > 300 and all("attr/-text" in line for line in lines)
 
 
 def test_the_wheel_has_every_package():

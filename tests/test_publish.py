@@ -1,6 +1,7 @@
 """Cards, model.safetensors and publication, with the real client against a stand-in Hub."""
 
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import os
@@ -36,6 +37,7 @@ from training.folder_files import safetensors_bytes
 from training.publishing import FILES
 from training.publishing import check_publishable
 from training.publishing import completed
+from training.publishing import describe
 from zoo.card import eval_results
 from zoo.folders import find_folder
 from zoo.folders import sha256
@@ -640,8 +642,26 @@ def test_an_interrupted_publication_can_be_run_again(hub, folder, unchecked):
             publish(SMALL, folder=folder, namespace=namespace)
         done = publish(SMALL, folder=folder, namespace=namespace)
         assert not left
-        assert contents(folder).items() <= hub.find(done.repository, done.tag)[1].items()
+        published = hub.find(done.repository, done.tag)[1]
+        same = contents(folder).items() - {(file, contents(folder)[file]) for file in ("README.md", SUMS)}
+        assert same <= published.items() and {"README.md", SUMS} <= set(published)
         assert len(hub.repositories[done.repository]["commits"]) == 2
+
+
+def test_in_another_namespace_a_card_loads_the_model_from_there(hub, folder, monkeypatch):
+    """By its name readers would load the zoo's."""
+    done = publish(SMALL, folder=folder, namespace="me")
+    published = hub.find("me/snn_mlp2.wine", done.tag)[1]
+    card = published["README.md"].decode()
+    assert f'zoo.load_model("hf://me/{SMALL}")' in card and f'load_model("{SMALL}")' not in card
+    assert "hf://keras-mpelu" not in card
+    ours = (folder / "README.md").read_text()
+    assert ours.split("## Training")[1] == card.split("## Training")[1] and f'load_model("{SMALL}")' in ours
+    assert hashlib.sha256(published["README.md"]).hexdigest() in published[SUMS].decode()
+    assert 'load it with zoo.load_model("hf://me/snn_mlp2.wine@' in describe(done, None) and not done.of_the_zoo
+    monkeypatch.delenv("HF_TOKEN")
+    model = zoo.load_model(f"hf://me/{SMALL}@{done.tag}")
+    np.testing.assert_array_equal(model.get_weights()[-1], zoo.load_model(folder).get_weights()[-1])
 
 
 def test_a_refusal_of_the_card_stops_with_the_hubs_words_and_makes_nothing(hub, folder, unchecked, capsys):
@@ -687,6 +707,8 @@ def test_the_card_gives_the_command_with_its_options_and_claims_no_more_than_is_
     for changed, seeds in ((dataclasses.replace(recipe, average=0.9, publish="average"), (0,)), (recipe, (7,))):
         text = card_text(details | command_of(recipe, changed, seeds, 1))
         assert ("--publish average`" in text or "--seeds 7`" in text) and "No choice" not in text
+    uci = get_recipe("batchnorm_mlp.uci-iris")  # of which the name alone stands for `uci-export`
+    assert command_of(uci, uci, (0,), 1) == {"command": "python -m training train batchnorm_mlp.uci-iris"}
     details |= command_of(recipe, recipe.rescaled(7), (3, 4), 2)
     text = card_text(details)
     assert f"`python -m training train {IMAGES} --epochs 7 --seeds 3 4 --devices 2`" in text

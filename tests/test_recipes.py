@@ -12,6 +12,7 @@ from PIL import Image
 import zoo
 from training import get_recipe
 from training import loop
+from training import recipes
 from training import run
 from training.__main__ import main as training_command
 from training.card import is_of_a_recipe
@@ -143,6 +144,8 @@ def test_a_csv_of_ones_own(tmp_path, capsys):
     assert details["data"]["train_rows"] == 48 and details["data"]["name"] == "own_my_things"
     card = (folder / "README.md").read_text()
     assert "Rescaled from 60 to 3 epochs" in card and "48 rows of own_my_things" in card and "of seeds [3, 4]" in card
+    assert "The recipe of snn_mlp2.digits; nothing was chosen on these rows." in card
+    assert "| seeds | [3, 4] |" in card and " minutes for all 2 seeds on " in card
     # It may be published, and is still known for anyone's own: no test rows that `publish` or `evaluate` would load.
     for file in folder.rglob("*"):
         assert file.is_dir() or str(tmp_path).encode() not in file.read_bytes(), file
@@ -153,6 +156,11 @@ def test_a_csv_of_ones_own(tmp_path, capsys):
     assert training_command([*command, "--out", str(tmp_path / "runs"), "--seeds", "3", "4"]) == 0
     model = zoo.load_model(str(folder))
     assert model.predict(np.zeros((1, 2), "float32"), verbose=0).shape == (1, 2)
+
+
+def test_images_of_ones_own_are_not_standardised_by_those_of_cifar():
+    assert "mean" in get_recipe("mpelu_nin").overrides
+    assert not {"mean", "std"} & set(get_recipe("mpelu_nin").on_own_data("flowers").overrides)
 
 
 def test_another_dtype_is_another_run_that_says_so(tmp_path, capsys):
@@ -173,17 +181,31 @@ def test_another_dtype_is_another_run_that_says_so(tmp_path, capsys):
     assert f"{said}dtype 'mixed_bfloat16', here 'float32');" in capsys.readouterr().err
 
 
+def test_a_family_of_images_without_a_recipe_says_so(monkeypatch):
+    index = {"architectures": {"mynet20": {"family": "mynet", "input_shape": [32, 32, 3]}}, "models": {}}
+    monkeypatch.setattr("zoo.registry.read_index", lambda: index)
+    monkeypatch.setattr(recipes, "TABULAR", {})
+    recipes._recipes.cache_clear()
+    try:
+        for name in ("mynet20", "mynet20.digits"):
+            with pytest.raises(ValueError, match="mynet20 has no recipe: give its family, 'mynet', a line in IMAGES"):
+                get_recipe(name)
+    finally:
+        recipes._recipes.cache_clear()
+
+
 @pytest.mark.parametrize(
     "flags, slow", [("sse2 avx2 fma", True), ("avx2 avx512_bf16", False), ("fp asimd bf16", False)]
 )
 def test_bfloat16_is_named_slow_where_the_processor_cannot_compute_in_it(tmp_path, flags, slow):
     (tmp_path / "cpuinfo").write_text(f"model name\t: bf16-less\nflags\t\t: fpu {flags} sse\n")
     assert run.bfloat16_is_slow(tmp_path / "cpuinfo") is slow
-    assert run.bfloat16_is_slow(tmp_path / "nowhere") is False  # macOS and Windows do not tell
+    assert run.bfloat16_is_slow(tmp_path / "nowhere") is None  # macOS and Windows do not tell
 
 
 @pytest.mark.parametrize(
-    "slow, dtype, said", [(True, "mixed_bfloat16", 1), (True, "float32", 0), (False, "mixed_bfloat16", 0)]
+    "slow, dtype, said",
+    [(True, "mixed_bfloat16", 1), (None, "mixed_bfloat16", 1), (True, "float32", 0), (False, "mixed_bfloat16", 0)],
 )
 def test_a_run_in_slow_bfloat16_names_the_way_out_before_it_begins(tmp_path, monkeypatch, capsys, slow, dtype, said):
     monkeypatch.setattr(run, "bfloat16_is_slow", lambda: slow)

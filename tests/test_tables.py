@@ -296,8 +296,60 @@ def test_what_stops_the_training_is_not_what_it_is_measured_on(tmp_path, monkeyp
     assert given["class_weight"][0] > 2 * given["class_weight"][1]
     losses = given["losses"]
     assert len(losses) == 5 + 1 + int(np.argmin(losses))  # the patience after the best
-    loss, _ = zoo.load_model(tmp_path / "out").evaluate(*stopping, verbose=0)
+    x, y, weights = (
+        stopping  # of the classes, as in training: else a rare one has hardly a say in which weights are kept
+    )
+    np.testing.assert_allclose(weights, [given["class_weight"][label] for label in y], rtol=1e-6)
+    loss, _ = zoo.load_model(tmp_path / "out").evaluate(x, y, sample_weight=weights, verbose=0)
     assert loss == pytest.approx(min(losses), rel=1e-4) and losses[-1] > min(losses) * 1.001
+
+
+def test_a_column_of_ids_is_told(tmp_path, capsys):
+    rows = [[str(100 - number), str(number % 7), f"{number}.5", "ab"[number % 2]] for number in range(30)]
+    data = write(tmp_path / "a.csv", ["id", "n", "x", "y"], rows)
+    arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "y", "--epochs", 1)
+    assert command(training, *arguments, "--out", tmp_path / "out") == 0
+    printed = capsys.readouterr()
+    told = [line for line in printed.err.splitlines() if "another whole number in every row" in line]
+    assert len(told) == 1 and told[0].endswith("leave it out: --ignore 'id'")
+    results = json.loads((tmp_path / "out" / "recipe.json").read_text())["results"]
+    assert f"(the largest class alone: {100 * results['top1_of_the_largest_class']:.2f} %" in printed.out
+    assert f"mean recall of the classes {100 * results['balanced_accuracy']:.2f} %)" in printed.out
+    assert command(training, *arguments, "--out", tmp_path / "other", "--ignore", "id") == 0
+    assert "another whole number" not in capsys.readouterr().err
+
+
+def test_rows_of_a_program_are_encoded_as_those_of_a_file(tmp_path, capsys):
+    header, rows = mixed_rows(60)
+    data, out = write(tmp_path / "raw.csv", header, rows), tmp_path / "out"
+    assert (
+        command(training, "finetune", "snn_mlp2", "--data", data, "--target", "class", "--out", out, "--epochs", 1) == 0
+    )
+    table = tables.Table.from_json(json.loads((out / "recipe.json").read_text())["table"])
+    expected = tables.read_rows(table, data)
+    records = [dict(zip(header, row, strict=True)) for row in rows]
+    np.testing.assert_array_equal(zoo.encode_rows(records, out), expected)
+    names = [column.name for column in table.columns if column.kind == "number"]
+
+    def typed(record):
+        """As pandas has it: numbers as such, and what is missing as None or NaN."""
+        without = {name: cell for name, cell in record.items() if name != "class"}
+        return {
+            name: (math.nan if name in names else None)
+            if tables.is_missing(cell)
+            else float(cell)
+            if name in names
+            else cell
+            for name, cell in without.items()
+        }
+
+    np.testing.assert_array_equal(zoo.encode_rows(map(typed, records), out), expected)
+    with pytest.raises(ValueError, match="row 2 has the columns .*, the first one "):
+        zoo.encode_rows([records[0], {"other": 1}], out)
+    with pytest.raises(ValueError, match="this table lacks the columns"):
+        zoo.encode_rows([{"other": 1}], out)
+    with pytest.raises(ValueError, match="snn_mlp2.wine was not made of a table of one's own"):
+        zoo.encode_rows(records, "snn_mlp2.wine")
 
 
 def test_categories_that_the_model_does_not_know_are_told(tmp_path, capsys):
@@ -428,10 +480,21 @@ def bad_tables(folder):
     dash = [[str(n), "a", str(n) if n != 7 else "-"] for n in range(60)]
     yield table("dash", dash), (), "line 9, column 'y': '-' is no finite number"
     digits = [[str(n), "a", str(n % 3 if n else 7)] for n in range(30)]
+    tiny = [[f"{n}e-12", "a", "xy"[n % 2]] for n in range(30)]
+    yield table("tiny", tiny), (), "column 'n': its numbers differ by some 8.66e-12 around 1.45e-11, which is lost"
+    seconds = [[f"{1.7e12 + n:.0f}", "a", "xy"[n % 2]] for n in range(30)]
+    yield table("seconds", seconds), (), "around 1.7e+12, which is lost in float32; give it in a smaller unit, subtract"
     yield table("lonely_digit", digits), (), "one row of class '7'"
+    lonely = [[str(n), "a", f"k{min(n, 3)}"] for n in range(30)]
+    yield table("three_lonely", lonely), (), "one row of class 'k0', 'k1', 'k2' (4 values"
     flags = [["1", "0", "x"], ["", "1", "y"]] * 3
     yield table("flags", flags, ["n", "n is missing", "y"]), (), "a column 'n is missing', which is also"
     yield table("names", names), (), "150 different values in column 't'"
+    several = [[f"day {n}", f"name {n}", "xy"[n % 2]] for n in range(150)]
+    yield table("several", several, ["the day", "t", "y"]), (), "1 further columns cannot be taken as they are: 't'"
+    yield table("quoted", several, ["the day", "t", "y"]), (), "to leave all out: --ignore 'the day' 't'"
+    german = [[f"{n},25", "a", "xy"[n % 2]] for n in range(150)]
+    yield table("german", german), (), "write them as numbers such as 1234.5, or leave the column out by --ignore 'n'"
     codes = [["-", "a", "x"], *([str(n), "a", "xy"[n % 2]] for n in range(150))]
     options = "--categorical", "n"
     yield table("codes", codes), options, "151 different values in column 'n', more than 100 categories; group"

@@ -404,8 +404,9 @@ def test_the_slice_of_the_results():
 
 
 def test_selection_is_by_validation_alone_and_breaks_ties_as_the_paper():
-    def row(accuracy, depth, rate, dropout, test="0.5"):
+    def row(accuracy, depth, rate, dropout, test="0.5", form=""):
         return {
+            "form": form,
             "method": "SNN",
             "task": "iris",
             "seed": "0",
@@ -422,6 +423,9 @@ def test_selection_is_by_validation_alone_and_breaks_ties_as_the_paper():
     for count in range(2, 5):
         assert grid.select(ordered[:count])["SNN", "iris", 0] is ordered[count - 1]
         assert grid.select(ordered[:count][::-1])["SNN", "iris", 0] is ordered[count - 1]
+    # What is left is as slice.json says, whichever ended first.
+    forms = [row(0.9, 2, 0.01, "", form=form) for form in ("diavolo", "rectangular")]
+    assert grid.select(forms) == grid.select(forms[::-1]) == {("SNN", "iris", 0): forms[1]}
 
 
 @pytest.mark.parametrize(

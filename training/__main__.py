@@ -280,7 +280,7 @@ def _publish(args):
 
     done = publish(args.name, args.namespace, args.private, args.dry_run, args.folder, args.data_dir)
     known = read_index()["architectures"].get(args.name.partition(".")[0], {})
-    print(describe(done, known.get("family") if done.of_a_recipe else None))
+    print(describe(done, known.get("family") if done.of_the_zoo else None))
 
 
 def _report(args):

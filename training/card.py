@@ -44,14 +44,18 @@ OWN_DATA = "own data"  # in place of a data set's name and sum: `python -m train
 
 # In this form for cards; the README has it in the same.
 MPELU_IN_WORDS = "f(x) = x for x > 0, alpha * (exp(beta * x) - 1) otherwise, alpha and beta learnt for each channel"
+CHOSEN = "The network's settings were chosen on part of these rows;"
+NOT_CHOSEN = "The network's settings were set beforehand;"
 AT_ZERO = 0.05  # a median alpha below it counts as 0: MPELU with alpha = 0 is ReLU
 
 
-def card_text(details):
+def card_text(details, address=None):
     """The card of a model.
 
     Args:
         details: What `training.run.train` puts in recipe.json.
+        address: What it is loaded by where that is not its name, such as
+            `hf://namespace/name`.
 
     Returns:
         Markdown with a YAML head that holds the model index.
@@ -69,14 +73,17 @@ def card_text(details):
         ("cross-entropy", f"{results['loss']:.4f} nats"),
         ("expected calibration error, 15 bins", f"{results['ece']:.4f}"),
     ]
+    unknown = f'Where the package does not know the name yet: `zoo.load_model("hf://{repository_of(name)}")`. '
+    if address is not None:
+        unknown = ""
     lines = [
         card_head(details, name, tags=[name.partition(".")[0]], license=LICENSE),
         f"# {name}\n",
-        snippet(name, input_shape, len(details["class_names"])),
+        snippet(address or name, input_shape, len(details["class_names"])),
         f"{_preprocessing(data['name'])} It needs the package keras-mpelu, and runs on TensorFlow, JAX and PyTorch. "
-        f'Where the package does not know the name yet: `zoo.load_model("hf://{repository_of(name)}")`. After `import '
-        "keras_mpelu`, plain `keras.saving.load_model` reads the folder that `huggingface_hub.snapshot_download` "
-        "gives. There model.safetensors holds the same weights by the names of the layers.\n",
+        f"{unknown}After `import keras_mpelu`, plain `keras.saving.load_model` reads the folder that "
+        "`huggingface_hub.snapshot_download` gives. There model.safetensors holds the same weights by the names of "
+        "the layers.\n",
         f"{_network(name, results)}\n",
         f"Measured on the {data['test_rows']:,} test rows of {dataset_name}, read "
         f"{'before and after rounding' if _storage(results) else 'once'}, after the training; by "
@@ -94,16 +101,18 @@ def card_text(details):
     if peers := others_weights(name):
         lines.append(f"Others' weights for the ReLU network of this size, top-1 in %: {peers}.\n")
     if "cross_validation" in results:
-        lines += _cross_validation(results["cross_validation"])
+        lines += _cross_validation(
+            results["cross_validation"], chosen="chosen on a validation split" in recipe["notes"]
+        )
     if "top1_by_superclass" in results:
         lines += _superclasses(results["top1_by_superclass"])
     lines += [
         *_settings(recipe),
         f"Trained on all {data['train_rows']:,} training rows with "
         f"`{command}` in "
-        f"{results['minutes']} minutes on {results['hardware']} ({details['versions']['backend']}, Keras "
-        f"{details['versions']['keras']}); the minutes are wall time, and the machine may have done other work in "
-        f"that time.{_choices(command, results)}\n",
+        f"{results['minutes']} minutes{_of_seeds(results)} on {results['hardware']} "
+        f"({details['versions']['backend']}, Keras {details['versions']['keras']}); the minutes are wall time, and the "
+        f"machine may have done other work in that time.{_choices(command, results)}\n",
         *(f"{remark}\n" for remark in details.get("remarks", ())),
         *_teachers(details),
         *_storage(results),
@@ -174,7 +183,7 @@ def own_card(model, details, pictures=()):
         parts += [
             *_settings(details["recipe"]),
             f"Trained from random weights on {data['train_rows']:,} rows of {data['name']} (one's own data) in "
-            f"{results['minutes']} minutes on {results['hardware']} ({versions['backend']}, Keras "
+            f"{results['minutes']} minutes{_of_seeds(results)} on {results['hardware']} ({versions['backend']}, Keras "
             f"{versions['keras']}).\n",
         ]
     elif {"base_model", "recipe"} <= set(details) and "epochs" in details.get("results", {}):  # of `finetune`
@@ -206,6 +215,12 @@ def _added(runs):
         f"{run['versions']['keras']}); the weights were not kept.\n"
         for run in runs
     ]
+
+
+def _of_seeds(results):
+    """Minutes are those of all seeds of a training, but for the ones that were added."""
+    count = len(results["seeds"]) - sum(len(run["seeds"]) for run in results.get("added", ()))
+    return f" for all {count} seeds" if count > 1 else ""
 
 
 def _seeds(seeds):
@@ -348,13 +363,13 @@ def _paper_in_words(name):
     return f"no figure for this network on this data set{f' ({whose}: {others})' if others else ''}."
 
 
-def _cross_validation(result):
+def _cross_validation(result, chosen):
     rows = [(method, f"{100 * mean:.2f} +- {100 * std:.2f} %") for method, (mean, std) in result["accuracy"].items()]
     return [
         f"The recipe, not these weights: accuracy in {result['folds']}-fold stratified cross-validation over all "
         f"{result['rows']:,} rows (mean +- standard deviation of the folds), all methods in one run:\n",
         *_table(("method", "accuracy"), rows),
-        "The network's settings were chosen on part of these rows; the forest and the SVM were not tuned.\n",
+        f"{CHOSEN if chosen else NOT_CHOSEN} the forest and the SVM were not tuned.\n",
     ]
 
 

@@ -106,6 +106,12 @@ def finetune_table(
     for column in table.columns:
         if column.kind == "ignored":
             print(f"column {column.name!r} is left out: {column.reason}", file=sys.stderr)
+        elif column.kind == "number" and _counts_rows([row[header.index(column.name)] for _, row in rows]):
+            print(
+                f"column {column.name!r} has another whole number in every row; if it numbers or names them, leave it "
+                f"out: --ignore {column.name!r}",
+                file=sys.stderr,
+            )
         elif column.kind == "category" and column.name not in categorical:
             place = header.index(column.name)
             if stray := tables.stray_text([(line, row[place]) for line, row in rows]):
@@ -139,6 +145,12 @@ def finetune_table(
     x = tables.encode(table, data, header, rows, quiet=True)  # held-out rows may have a rare category for themselves
     fit = _Fit(arch, data, out, table, x, labels, classes, inner.x_train, inner.x_test, held.x_test)
     return fit.run(settings, seed)
+
+
+def _counts_rows(cells):
+    """Whether the cells look like ids: whole numbers, none twice."""
+    texts = {cell.strip() for cell in cells}
+    return len(texts) == len(cells) > 20 and all(text.lstrip("+-").isdigit() for text in texts)
 
 
 def _task_of(data, target, texts):
@@ -195,14 +207,17 @@ class _Fit:
         else:
             model.compile(keras.optimizers.Adam(settings["learning_rate"]), "mean_squared_error")
         stop = self.stop if len(self.stop) else self.train
+        weights = self._weights() if settings["balanced"] else None
+        # Or the stopping would choose weights by a loss in which a rare class hardly counts.
+        held_weights = [np.array([weights[label] for label in self.labels[stop]])] if weights else []
         with interruptible() as interruption:
             history = model.fit(
                 self.x[self.train],
                 targets[self.train],
                 batch_size=settings["batch_size"],
                 epochs=settings["epochs"],
-                validation_data=(self.x[stop], targets[stop]),
-                class_weight=self._weights() if settings["balanced"] else None,
+                validation_data=(self.x[stop], targets[stop], *held_weights),
+                class_weight=weights,
                 callbacks=[
                     keras.callbacks.TerminateOnNaN(),
                     keras.callbacks.EarlyStopping(patience=settings["patience"], restore_best_weights=True),
@@ -266,7 +281,11 @@ class _Fit:
         card = own_card(model, details, files)
         save_model(model, self.out, details=details, card=card, files=files)
         if self.classes:
-            what = f"top-1 {100 * figures['top1']:.2f} %"
+            what = (
+                f"top-1 {100 * figures['top1']:.2f} % (the largest class alone: "
+                f"{100 * figures['top1_of_the_largest_class']:.2f} %; mean recall of the classes "
+                f"{100 * figures['balanced_accuracy']:.2f} %)"
+            )
         elif "r2" in figures:
             what = f"R2 {figures['r2']:.3f}"
         else:

@@ -14,6 +14,7 @@ from zoo.csv_files import read_csv
 from zoo.datasets import Dataset
 from zoo.datasets import sha256_of
 from zoo.labelled_files import read_image_folders
+from zoo.messages import some
 from zoo.registry import default_input_shape
 from zoo.tables import LARGEST
 from zoo.tables import is_missing
@@ -85,11 +86,10 @@ def labels_of(path, label, texts):
     if len(class_names) < 2:
         raise ValueError(f"{path} has one class only, {class_names[0]!r}; expected two or more in column {label!r}")
     counts = collections.Counter(values)
-    lonely = min(class_names, key=counts.get)
-    if counts[lonely] < 2:
+    if lonely := [name for name in class_names if counts[name] < 2]:
         raise ValueError(
-            f"{path} has one row of class {lonely!r} ({len(class_names)} values in column {label!r}); expected two or "
-            "more of each, so that one can be held out"
+            f"{path} has one row of class {some(lonely)} ({len(class_names)} values in column {label!r}); "
+            "expected two or more of each, so that one can be held out: drop such rows, or join classes"
         )
     number = {name: place for place, name in enumerate(class_names)}
     return np.array([number[value] for value in values]), tuple(class_names)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from training.card import LICENSE
+from training.card import card_text
 from training.card import is_of_a_recipe
 from training.folder_files import SAFETENSORS
 from training.folder_files import safetensors_bytes
@@ -25,6 +26,9 @@ from zoo.evaluation import check_same_data
 from zoo.evaluation import evaluate
 from zoo.folders import check_folder
 from zoo.folders import sha256
+from zoo.folders import write_sums
+from zoo.hub import NAMESPACE
+from zoo.hub import SCHEME
 from zoo.hub import SUMS
 from zoo.hub import agrees
 from zoo.hub import client_errors
@@ -63,7 +67,7 @@ TOP1_TOLERANCE = 5e-4  # likewise: one row of 2,000 that hangs on the last digit
 class Publication(NamedTuple):
     """What `publish` did: `changed` is false where everything was there already.
 
-    `of_a_recipe` is false for anyone's own model, which no table of the package names.
+    `of_the_zoo` is false for anyone's own model, which no table of the package names.
     """
 
     repository: str
@@ -72,7 +76,7 @@ class Publication(NamedTuple):
     pin: str
     changed: bool
     checks: tuple
-    of_a_recipe: bool
+    of_the_zoo: bool
 
 
 def publish(name, namespace=None, private=False, dry_run=False, folder=None, data_dir=None):
@@ -101,12 +105,13 @@ def publish(name, namespace=None, private=False, dry_run=False, folder=None, dat
     repository = f"{namespace}/{name}" if namespace else repository_of(name)
     with completed(find_waiting(name) if folder is None else pathlib.Path(folder)) as folder:
         checks = tuple(check_publishable(name, folder, data_dir))
-        pin = sha256(folder / SUMS)
-        of_a_recipe = is_of_a_recipe(read_details(folder))
-        if dry_run:
-            return Publication(repository, None, tag_of(pin), pin, False, checks, of_a_recipe)
+        of_the_zoo = is_of_a_recipe(read_details(folder)) and repository.partition("/")[0] == NAMESPACE
         try:
-            commit, changed = _upload(folder, repository, private, tag_of(pin), name)
+            with addressed(folder, repository) as sent:
+                pin = sha256(sent / SUMS)
+                if dry_run:
+                    return Publication(repository, None, tag_of(pin), pin, False, checks, of_the_zoo)
+                commit, changed = _upload(sent, repository, private, tag_of(pin), name)
         except (*client_errors(), ValueError) as error:
             if isinstance(error, ValueError):  # the Hub's own words on what was sent
                 words = " ".join(str(error).split())
@@ -115,7 +120,24 @@ def publish(name, namespace=None, private=False, dry_run=False, folder=None, dat
                 f"cannot publish {repository} at {endpoint()}: {explain(error)}; run the same command again: what has "
                 "arrived is kept"
             ) from error
-    return Publication(repository, commit, tag_of(pin), pin, changed, checks, of_a_recipe)
+    return Publication(repository, commit, tag_of(pin), pin, changed, checks, of_the_zoo)
+
+
+@contextlib.contextmanager
+def addressed(folder, repository):
+    """The folder, or of a model of a recipe in another namespace a copy whose card loads it from there.
+
+    By its name, as the zoo's own cards have it, readers would load the zoo's model, or none.
+    """
+    details = read_details(folder)
+    if repository.partition("/")[0] == NAMESPACE or not is_of_a_recipe(details):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as work:
+        copy = pathlib.Path(shutil.copytree(folder, pathlib.Path(work) / folder.absolute().name))
+        (copy / "README.md").write_text(card_text(details, f"{SCHEME}{repository}"), encoding="utf-8")
+        write_sums(copy)
+        yield copy
 
 
 @contextlib.contextmanager

@@ -36,7 +36,11 @@ def read_queue(path):
     Raises:
         ValueError: no row holds a command.
     """
-    rows = [line.strip() for line in pathlib.Path(path).read_text().splitlines() if line.strip().startswith("|")]
+    rows = [
+        line.strip()
+        for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+        if line.strip().startswith("|")
+    ]
     found = [(match, row) for row in rows if (match := COMMAND.search(row))]
     if not found:
         raise ValueError(f"{path} has no table row with a command `python -m training train NAME ...`")

@@ -138,7 +138,11 @@ class Recipe:
                 "of other data; give another recipe"
             )
         variant = "" if self.dataset.startswith("uci/") else "".join(self.name.partition(".")[2].partition("-")[1:])
-        return dataclasses.replace(self, name=f"{self.arch}.{own_name(path)}{variant}")
+        overrides = {key: value for key, value in self.overrides.items() if key not in CIFAR10_STATISTICS}
+        notes = f"The recipe of {self.name}; nothing was chosen on these rows. {self.notes}"
+        return dataclasses.replace(
+            self, name=f"{self.arch}.{own_name(path)}{variant}", overrides=overrides, notes=notes
+        )
 
     def rescaled(self, epochs):
         """The same recipe in another number of epochs: rates and warm-up move in proportion, the notes say so."""
@@ -610,6 +614,8 @@ def _recipes():
                     recipe = dataclasses.replace(recipe, overrides={**CIFAR10_STATISTICS, **recipe.overrides})
                 table[recipe.name] = recipe
             continue
+        if len(model_info(arch)["input_shape"]) == 3:  # of a new family: see `get_recipe`
+            continue
         for name in (f"{arch}.{dataset}" for dataset in SCIKIT_LEARN):
             table[name] = _tabular_untuned(name)
         for name in (f"{arch}.uci-{task}" for task in tasks()):
@@ -639,6 +645,10 @@ def get_recipe(name):
     50
     """
     table = _recipes()
+    arch = name.partition(".")[0]
+    if arch in list_models() and not any(known.startswith(f"{arch}.") for known in table):
+        family = model_info(arch)["family"]
+        raise ValueError(f"{arch} has no recipe: give its family, {family!r}, a line in IMAGES of training/recipes.py")
     if name in list_models():
         name = next(known for known in table if known.startswith(f"{name}."))
     if name not in table:

@@ -221,5 +221,6 @@ def report(root="."):
     results = results_csv()
     (root / "results" / "models.csv").write_text(results)
     measured = [(root / "results" / file).read_text() for file in ("uci/tasks.csv", "finetuning.csv")]
-    readme.write_text(with_table(readme.read_text(), results, *measured))
+    text = with_table(readme.read_text(encoding="utf-8"), results, *measured)
+    readme.write_text(text, encoding="utf-8", newline="\n")
     return root / "results" / "models.csv", readme

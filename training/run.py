@@ -235,7 +235,7 @@ def train(
     }
     details = {
         "name": recipe.name,
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": dataclasses.asdict(dataclasses.replace(recipe, seeds=seeds)),
         **({"teachers": taught.teachers} if taught else {}),
         **what_was_learned(published),
         "data": {
@@ -307,10 +307,12 @@ def _missing_packages(tensorboard, out):
 
 
 def _warn(recipe, validation):
-    if recipe.dtype == "mixed_bfloat16" and bfloat16_is_slow():
+    slow = bfloat16_is_slow() if recipe.dtype == "mixed_bfloat16" else False
+    if slow is not False:
+        which = "has no instructions" if slow else "may have no instructions (this system does not tell)"
         print(
-            f"{recipe.name} trains in bfloat16, for which this processor has no instructions: it can take ten times as "
-            "long as in float32; --dtype float32 makes another run of it, of which the card tells",
+            f"{recipe.name} trains in bfloat16, for which this processor {which}: it can take ten times as long as in "
+            "float32; --dtype float32 makes another run of it, of which the card tells",
             file=sys.stderr,
         )
     if recipe.teachers and validation is not None:
@@ -330,7 +332,9 @@ def command_of(named, recipe, seeds, devices):
         options += ["--dtype", recipe.dtype]
     if devices != 1:
         options += ["--devices", devices]
-    return {"command": " ".join(map(str, ["python -m training train", named.name, *options]))} if options else {}
+    command = " ".join(map(str, ["python -m training train", named.name, *options]))
+    # Where the name alone stands for another command, as of UCI tasks, it is said in any case.
+    return {"command": command} if command != train_command(named.name) else {}
 
 
 def _refuse_another(made, recipe, seeds, remedy):
@@ -347,8 +351,8 @@ def _refuse_another(made, recipe, seeds, remedy):
         words = differences(facts["recipe"], dataclasses.asdict(recipe))
         differ = f" (it has {words})" if words else ""
         raise ValueError(
-            f"{made} is of another run (seeds {stored}, {facts['recipe']['epochs']} epochs) than this one (seeds "
-            f"{list(seeds)}, {recipe.epochs} epochs), which would replace it{differ}; {remedy}"
+            f"{made} is of another run (seeds {stored}, {facts['recipe'].get('epochs', 'other')} epochs) than this one "
+            f"(seeds {list(seeds)}, {recipe.epochs} epochs), which would replace it{differ}; {remedy}"
         )
 
 

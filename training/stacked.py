@@ -24,8 +24,6 @@ import numpy as np
 from zoo.registry import create_model
 
 CHUNK = 16  # steps in one call, at most; a member takes those that it has left
-# Keras's own 0.99 would need several hundred steps, which small tasks do not have, to forget the initial statistics.
-BATCH_NORM_MOMENTUM = 0.9
 LARGE = 1e9  # a logit of minus that has no probability and no gradient
 
 
@@ -90,17 +88,13 @@ class Program:
 
     def model(self, num_features, num_classes):
         """The ordinary model of the network for one task, with logits."""
-        model = create_model(
+        return create_model(
             self.arch,
             num_features=num_features,
             num_classes=num_classes,
             classifier_activation=None,
             **self.overrides,
         )
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = BATCH_NORM_MOMENTUM
-        return model
 
     def initial(self, seed, num_features, num_classes):
         """The values of `network`'s variables at the start: trainable ones, and the others."""

@@ -379,7 +379,8 @@ def select(rows):
     """The configuration of each task, method and seed, by validation accuracy alone.
 
     Of equals the one with more layers, then the lower learning rate, then the
-    higher dropout, as in the paper.
+    higher dropout, as in the paper; then the rectangular one, the earlier in
+    slice.json.
 
     Args:
         rows: Rows of runs.csv, as dictionaries.
@@ -394,6 +395,7 @@ def select(rows):
             int(row["depth"]),
             -float(row["learning_rate"]),
             float(row["dropout"] or 0),
+            row["form"] in ("", "rectangular"),
         )
         key = row["method"], row["task"], int(row["seed"])
         if key not in chosen or rank > chosen[key][0]:

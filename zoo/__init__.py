@@ -13,6 +13,7 @@ from zoo.registry import model_info
 _LAZY = {
     "Dataset": "zoo.datasets",
     "decode_predictions": "zoo.prediction",
+    "encode_rows": "zoo.prediction",
     "evaluate": "zoo.evaluation",
     "list_datasets": "zoo.datasets",
     "load_dataset": "zoo.datasets",
@@ -24,6 +25,7 @@ __all__ = [
     "Dataset",
     "create_model",
     "decode_predictions",
+    "encode_rows",
     "evaluate",
     "list_datasets",
     "list_models",

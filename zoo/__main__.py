@@ -5,6 +5,7 @@ import json
 import os
 import sys
 
+from zoo.registry import BUNDLED
 from zoo.registry import list_models
 from zoo.registry import model_info
 from zoo.registry import read_index
@@ -81,7 +82,8 @@ def run_command(parser, arguments=None):
         if package in ("tensorflow", "jax", "torch"):
             hints.append("set KERAS_BACKEND to another one that you have: tensorflow, jax or torch")
         else:
-            hints.append("install what most commands need: pip install 'keras-mpelu[tensorflow,data,train]'")
+            backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+            hints.append(f'install what most commands need: pip install "keras-mpelu[{backend},data,train]"')
         return _fail(f"{error}; {', or '.join(hints)}")
     except (ValueError, OSError, FloatingPointError) as error:
         return _fail(str(error))
@@ -143,6 +145,8 @@ def _of_a_folder(name):
     if classes:
         yield "classes", f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
     for key, value in results.items():
+        if key == "top1_by_seed" and len(value) > 1:
+            yield from _mean_of_seeds(results)
         if isinstance(value, int | float):
             yield key, f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
     yield "size", f"{sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.2f} MB"
@@ -162,10 +166,7 @@ def _readable(info):
         yield "data set", f"{info['dataset']}, {info['rows']:,} test rows"
         yield "top-1", f"{100 * info['top1']:.2f} % (seed {info['seeds'][0]})"
         if len(info["seeds"]) > 1:
-            from zoo.figures import mean_and_spread
-
-            mean, spread = mean_and_spread(info["top1_by_seed"])
-            yield "mean top-1", f"{100 * mean:.2f} +- {100 * spread:.2f} % (seeds {', '.join(map(str, info['seeds']))})"
+            yield from _mean_of_seeds(info)
         yield "top-5", f"{100 * info['top5']:.2f} %"
         yield "cross-entropy", f"{info['loss']:.4f} nats"
         yield "calibration error", f"{info['ece']:.4f}"
@@ -173,6 +174,8 @@ def _readable(info):
         yield "recipe", info.get("command", train_command(info["name"]))
         yield "size", f"{info['size_bytes'] / 1e6:.2f} MB"
         yield "licence", info["licence"]
+        if (BUNDLED / info["name"] / "README.md").exists():
+            yield "card", BUNDLED / info["name"] / "README.md"
     from zoo.figures import in_percent
 
     paper = info.get("paper", {})
@@ -184,6 +187,14 @@ def _readable(info):
         yield "paper's top-1", "none for this network on this data set" if tag else "none for this network"
     if not tag:
         yield "pretrained", ", ".join(list_models(f"{arch}.*", pretrained=True)) or "not yet"
+
+
+def _mean_of_seeds(results):
+    from zoo.figures import mean_and_spread
+
+    mean, spread = mean_and_spread(results["top1_by_seed"])
+    seeds = f" (seeds {', '.join(map(str, results['seeds']))})" if "seeds" in results else ""
+    yield "mean top-1", f"{100 * mean:.2f} +- {100 * spread:.2f} %{seeds}"
 
 
 def _readable_count(info, key, with_classes):

@@ -67,7 +67,9 @@ class Activation:
         alpha = keras.initializers.Constant(self.alpha)
         if self.name == "prelu":  # per channel: shared over height and width, where there are any
             return layers.PReLU(alpha, shared_axes=[1, 2] if rank == 4 else None, name=name)
-        return MPELU(alpha, keras.initializers.Constant(self.beta), name=name)
+        if self.name == "mpelu":
+            return MPELU(alpha, keras.initializers.Constant(self.beta), name=name)
+        raise NotImplementedError(f"Activation._layer of zoo/activations.py has no layer for {self.name!r}")
 
     def kernel_initializer(self, mode):
         """A new `MPELUNormal` for a layer that this activation feeds."""

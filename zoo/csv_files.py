@@ -39,7 +39,8 @@ def read_csv(path):
             header = [name.strip() for name in next(reader, [])]
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV text file in UTF-8: {error}") from error
+        mend = "; save it as UTF-8 (in Excel: CSV UTF-8)" if isinstance(error, UnicodeDecodeError) else ""
+        raise ValueError(f"{path} is not a CSV text file in UTF-8: {error}{mend}") from error
     while rows and not rows[-1][1]:
         rows.pop()
     if len(header) == 1:  # where a blank line is a cell without a value

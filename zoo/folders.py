@@ -43,7 +43,7 @@ def find_folder(name, revision=None):
     if name.startswith(SCHEME):
         return _fetch(_with_revision(parse_address(name), revision), None), None
     published = name in read_index()["models"]
-    if is_path or (not published and (os.path.exists(name) or os.sep in name)):
+    if is_path or (not published and (os.path.exists(name) or os.sep in name or "/" in name)):
         if os.path.isfile(name):
             raise NotADirectoryError(
                 f"{quoted(name)} is a file; a model of zoo.save_model is a folder. A .keras file is for "

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from zoo.messages import first_line
 from zoo.messages import quoted
 
+NAMESPACE = "keras-mpelu"  # of the models of this package
 SCHEME = "hf://"
 NEEDED = ("config.json", "metadata.json", "model.weights.h5")
 OPTIONAL = ("recipe.json",)  # the names of classes and columns, for `python -m zoo predict`
@@ -52,7 +53,7 @@ class Sum(NamedTuple):
 
 def repository_of(name):
     """The repository of a model of this package."""
-    return f"{os.environ.get('ZOO_HUB_NAMESPACE') or 'keras-mpelu'}/{name}"
+    return f"{os.environ.get('ZOO_HUB_NAMESPACE') or NAMESPACE}/{name}"
 
 
 def tag_of(pin):

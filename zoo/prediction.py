@@ -17,6 +17,7 @@ from zoo.heads import gives_probabilities
 from zoo.heads import last_operation
 from zoo.heads import sum_to_one
 from zoo.inference import run
+from zoo.messages import some
 from zoo.options import check_integer
 from zoo.pretrained import load_with_details
 
@@ -121,6 +122,49 @@ def decode_predictions(predictions, name, top=5):
     if len(names) != predictions.shape[1]:
         raise ValueError(f"{name} has {len(names)} classes; received predictions of {predictions.shape[1]}")
     return _likeliest(predictions, names, top)
+
+
+def encode_rows(rows, name):
+    """Rows of one's own table as the numbers that its model takes in `model.predict`.
+
+    The model that `python -m training finetune ... --target COLUMN` makes of a
+    table takes codes in place of texts; its folder says which.
+
+    Args:
+        rows: A list of `{column: value}`, each with the same columns, as
+            pandas has them in `frame.to_dict("records")`. `None` and NaN are
+            missing cells; the target may be there.
+        name: The model's folder or address, as for `zoo.load_model`.
+
+    Returns:
+        A float32 array of shape `(rows, numbers)`.
+
+    Raises:
+        ValueError: the model is not of a table of one's own, a column is
+            missing or one too many, or a value of a column of numbers is none.
+
+    Example:
+
+    >>> from zoo.tables import Column, Table
+    >>> columns = Column("colour", "category", vocabulary=("blue", "red")), Column("size", "number", fill=2.5)
+    >>> details = {"table": Table(columns, target="price").to_json()}
+    >>> folder = zoo.save_model(zoo.create_model("snn_mlp2", num_features=2, width=4), "shop", details)
+    >>> zoo.encode_rows([{"colour": "red", "size": 7}, {"colour": None, "size": None}], "./shop").tolist()
+    [[2.0, 7.0], [0.0, 2.5]]
+    """
+    details = read_details(find_folder(name)[0])
+    if "table" not in details:
+        raise ValueError(f"{name} was not made of a table of one's own; give model.predict the numbers themselves")
+    rows = list(rows)
+    header = list(rows[0]) if rows else []
+    for number, row in enumerate(rows, start=1):
+        if set(row) != set(header):
+            raise ValueError(f"row {number} has the columns {some(list(row))}, the first one {some(header)}")
+    cells = [
+        (number, ["" if value is None or value != value else str(value) for value in map(row.get, header)])
+        for number, row in enumerate(rows, start=1)
+    ]
+    return tables.encode(tables.Table.from_json(details["table"]), "this table", header, cells)
 
 
 def kind_of_outputs(model, details):

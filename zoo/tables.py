@@ -25,6 +25,8 @@ MISSING_NUMBERS = MISSING | {"-", ".", "none"}
 MOST_CATEGORIES = 100  # different texts in a column; more are names or numbers gone wrong
 KINDS = ("number", "category", "ignored")
 LARGEST = 1e19  # number to learn from: the variance of larger ones may be none of float32's
+SMALLEST = 1e-7  # deviation of a column: Keras divides by no smaller one
+EPSILON = 1e-7  # of the mean: float32 has seven digits
 MOST_COLUMNS = 10_000  # that the network sees, one-hot vectors included
 
 
@@ -99,7 +101,7 @@ def learn(path, header, rows, target, categorical=(), ignore=()):
     for name in (*categorical, *ignore):
         if name not in header or name == target:
             raise ValueError(f"{path} has no column {name!r} beside the target; its columns are {some(header)}")
-    columns = []
+    columns, refused = [], {}
     for place, name in enumerate(header):
         if name == target:
             continue
@@ -107,7 +109,18 @@ def learn(path, header, rows, target, categorical=(), ignore=()):
             columns.append(Column(name, "ignored", reason="as asked"))
             continue
         cells = [(line, row[place]) for line, row in rows]
-        columns.append(_learn_column(path, name, cells, name in categorical))
+        try:
+            columns.append(_learn_column(path, name, cells, name in categorical))
+        except ValueError as error:
+            refused[name] = error
+    if refused:
+        (first, error), *others = refused.items()
+        if not others:
+            raise error
+        raise ValueError(
+            f"{error}; {len(others)} further columns cannot be taken as they are: "
+            f"{some([name for name, _ in others])}; to leave all out: --ignore {' '.join(map(repr, refused))}"
+        ) from error
     table = Table(tuple(columns), target)
     taken = {column.name for column in columns if column.kind != "ignored"}
     for column in columns:
@@ -144,6 +157,12 @@ def _learn_column(path, name, cells, categorical):
             return Column(name, "ignored", reason="constant")
         line, text = present[np.argmax(np.abs(values))]
         finite_number(path, line, name, text, LARGEST)
+        deviation, middle = float(np.std(values)), float(np.mean(values))
+        if deviation < max(SMALLEST, abs(middle) * EPSILON) and not min(values) == max(values):
+            raise ValueError(
+                f"{path}, column {name!r}: its numbers differ by some {deviation:.3g} around {middle:.6g}, which is "
+                f"lost in float32; give it in a smaller unit, subtract a constant, or leave it out by --ignore {name!r}"
+            )
         return Column(name, "number", fill=float(np.median(values)), flagged=flagged)
     texts = {text.strip() for _, text in present}
     if len(texts) > MOST_CATEGORIES:
@@ -152,8 +171,9 @@ def _learn_column(path, name, cells, categorical):
         if other is None:
             raise ValueError(f"{what}; group them, take it as a number (no --categorical), or leave it out by --ignore")
         raise ValueError(
-            f"{what}, and they are not all numbers (line {other[0]}: {other[1]!r}); mend them, or leave the column "
-            f"out by --ignore {name}"
+            f"{what}, and they are not all numbers (line {other[0]}: {other[1]!r}); "
+            f"{'write them as numbers such as 1234.5' if is_meant_as_number(other[1]) else 'mend them'}, or leave the "
+            f"column out by --ignore {name!r}"
         )
     if len(texts) == 1 and len(present) == len(cells):
         return Column(name, "ignored", reason="constant")
