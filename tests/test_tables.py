@@ -344,6 +344,9 @@ def test_rows_of_a_program_are_encoded_as_those_of_a_file(tmp_path, capsys):
         }
 
     np.testing.assert_array_equal(zoo.encode_rows(map(typed, records), out), expected)
+    capsys.readouterr()
+    without = zoo.encode_rows([typed(records[0]) | {"colour": None}], out)
+    assert without[0, 0] == 0 and capsys.readouterr().err == ""  # missing, and no category that the model does not know
     with pytest.raises(ValueError, match="row 2 has the columns .*, the first one "):
         zoo.encode_rows([records[0], {"other": 1}], out)
     with pytest.raises(ValueError, match="this table lacks the columns"):
