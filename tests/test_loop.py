@@ -512,6 +512,17 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         process.communicate()
 
 
+@pytest.mark.filterwarnings("ignore:Limiting epochs")
+def test_a_limit_of_keras_is_named(tmp_path):
+    """Under which `fit` returns without a step, time and again."""
+    keras.config.set_max_epochs(2)
+    try:
+        with pytest.raises(ValueError, match="no step of epoch 3 of 4; .*max_epochs.. is 2.*leave KERAS_MAX_EPOCHS"):
+            loop.fit(TINY, *rows(), 2, tmp_path)
+    finally:
+        keras.config.set_max_epochs(None)
+
+
 def test_seeds_differ(tmp_path):
     """In what a network starts from, and in the order of its rows."""
     still = dataclasses.replace(TINY, epochs=1, learning_rate=1e-30)  # too little to change a weight
@@ -781,8 +792,10 @@ def test_a_run_has_ended_where_epochs_seeds_and_recipe_are_the_stored_ones(tmp_p
     newer = json.dumps({"recipe": {**fields, "of_a_newer_version": 1}, "results": {"seeds": [0, 1]}})
     path_of_it = tmp_path / name / name / "recipe.json"
     kept = path_of_it.read_text()
-    path_of_it.write_text(newer)
-    assert not has_ended("--epochs 15 --seeds 0 1")
+    of_the_average = json.dumps({"recipe": {**fields, "publish": "average"}, "results": {"seeds": [0, 1]}})
+    for other in (newer, of_the_average):
+        path_of_it.write_text(other)
+        assert not has_ended("--epochs 15 --seeds 0 1")
     path_of_it.write_text(kept)
     # Of one's own data the run itself is to say whether it has ended: two files of one name have runs of one name.
     assert not has_ended("--epochs 15 --seeds 0 1 --data wine.csv")

@@ -252,7 +252,8 @@ def _pieces(network, together=1):
 def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
     """Calls `fit` for what is left: first for the rest of a begun epoch, then for the whole ones."""
     while keeper.step < recipe.epochs * steps and not keeper.stop:
-        epoch, done = divmod(keeper.step, steps)
+        before = keeper.step
+        epoch, done = divmod(before, steps)
         together = keeper.together
         rows = functools.partial(row_batches, recipe, count, seed, steps, keeper.step, together)
         model.fit(
@@ -266,6 +267,12 @@ def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
         )
         if keeper.failed or model.stop_training:  # by a callback
             break
+        if keeper.step == before:  # Keras caps what it is asked for
+            raise ValueError(
+                f"{recipe.name}: Keras made no step of epoch {epoch + 1} of {recipe.epochs}; its own limits are set "
+                f"(keras.config.max_epochs() is {keras.config.max_epochs()}, max_steps_per_epoch() "
+                f"{keras.config.max_steps_per_epoch()}): leave KERAS_MAX_EPOCHS and KERAS_MAX_STEPS_PER_EPOCH unset"
+            )
     keeper.save()
     if keeper.failed:
         raise FloatingPointError(_diagnosis(model, recipe, count, seed, steps, keeper))

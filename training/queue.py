@@ -145,8 +145,8 @@ def _has_ended(run, out):
     if run.validation is not None:
         home = home / f"validation-{run.validation}"
         path = home / "validation.json"
-    if run.dtype:
-        recipe = dataclasses.replace(recipe, dtype=run.dtype)
+    given = {"dtype": run.dtype, "publish": run.publish}
+    recipe = dataclasses.replace(recipe, **{field: value for field, value in given.items() if value})
     epochs = run.epochs
     if run.minutes is not None:
         epochs = timed_epochs(home).get(run.minutes)
@@ -157,16 +157,18 @@ def _has_ended(run, out):
     made = [path, BUNDLED / recipe.name / "recipe.json"] if run.bundle and run.validation is None else [path]
     if run.add_to:
         made = [pathlib.Path(run.add_to) / "recipe.json"]
-    return all(_is_made(path, recipe, run.seeds or recipe.seeds, bool(run.add_to)) for path in made)
+    return all(_is_made(path, recipe, run.seeds or recipe.seeds, run) for path in made)
 
 
-def _is_made(path, recipe, seeds, added):
+def _is_made(path, recipe, seeds, run):
     if not path.exists():
         return False
     facts = read_json(path)
     stored, later = stored_seeds(facts), added_seeds(facts)
     if not same_choice(facts, recipe, stored):
         return False
-    if added:
+    if run.add_to:
         return set(seeds) <= set(later)
+    if run.validation is None and facts["recipe"].get("publish", "last") != recipe.publish:
+        return False  # the run says that the other weights cannot be had any more
     return list(seeds) in (stored, [seed for seed in stored if seed not in later])
