@@ -38,7 +38,10 @@ def test_git_gives_what_is_held_to_sums_as_it_is():
     """Git for Windows gives texts other line ends, after which no bundled model would be the published one."""
     patterns = ("zoo/weights", "tests/folders", "tests/snapshots", "zoo/uci.csv")
     command = ["git", "ls-files", "--eol", *patterns]
-    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if result.returncode:
+        pytest.skip(f"git: {result.stderr.strip()}")
+    lines = result.stdout.splitlines()
     assert len(lines) > 300 and all("attr/-text" in line for line in lines)
 
 

@@ -512,15 +512,18 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         process.communicate()
 
 
-@pytest.mark.filterwarnings("ignore:Limiting epochs")
-def test_a_limit_of_keras_is_named(tmp_path):
-    """Under which `fit` returns without a step, time and again."""
-    keras.config.set_max_epochs(2)
+@pytest.mark.parametrize(
+    ("limit", "words"), [(keras.config.set_max_epochs, "3 epochs"), (keras.config.set_max_steps_per_epoch, "3 steps")]
+)
+def test_a_limit_of_keras_is_named(limit, words, tmp_path):
+    """Under which `fit` would return too early, time and again."""
+    limit(3)
     try:
-        with pytest.raises(ValueError, match="no step of epoch 3 of 4; .*max_epochs.. is 2.*leave KERAS_MAX_EPOCHS"):
+        with pytest.raises(ValueError, match=f"at most .*{words}.* this run has 4 of 6; leave KERAS_MAX_EPOCHS"):
             loop.fit(TINY, *rows(), 2, tmp_path)
+        assert not list(tmp_path.iterdir())
     finally:
-        keras.config.set_max_epochs(None)
+        limit(None)
 
 
 def test_seeds_differ(tmp_path):

@@ -45,6 +45,7 @@ from zoo.folders import write_sums
 from zoo.hub import SUMS
 from zoo.hub import tag_of
 from zoo.registry import BUNDLED
+from zoo.registry import published_weights
 
 # The client's own way of uploading to LFS; 2026-11, huggingface_hub 2.4 with httpx2 2.16.
 pytestmark = [
@@ -642,19 +643,23 @@ def test_an_interrupted_publication_can_be_run_again(hub, folder, unchecked):
             publish(SMALL, folder=folder, namespace=namespace)
         done = publish(SMALL, folder=folder, namespace=namespace)
         assert not left
-        published = hub.find(done.repository, done.tag)[1]
-        same = contents(folder).items() - {(file, contents(folder)[file]) for file in ("README.md", SUMS)}
-        assert same <= published.items() and {"README.md", SUMS} <= set(published)
+        assert contents(folder).items() <= hub.find(done.repository, done.tag)[1].items()
         assert len(hub.repositories[done.repository]["commits"]) == 2
 
 
 def test_in_another_namespace_a_card_loads_the_model_from_there(hub, folder, monkeypatch):
-    """By its name readers would load the zoo's."""
+    """By its name readers would load the zoo's; what is the zoo's is so in a mirror of it, too."""
+    mirrored = publish(SMALL, folder=folder, namespace="mirror")
+    assert hub.find("mirror/snn_mlp2.wine", mirrored.tag)[1]["README.md"] == (folder / "README.md").read_bytes()
+    assert mirrored.of_the_zoo and mirrored.pin == published_weights()[SMALL]
+    rewrite(folder, details=json.loads((folder / "recipe.json").read_text()) | {"remarks": ["Trained elsewhere."]})
+    planned = publish(SMALL, folder=folder, namespace="me", dry_run=True)
     done = publish(SMALL, folder=folder, namespace="me")
     published = hub.find("me/snn_mlp2.wine", done.tag)[1]
     card = published["README.md"].decode()
     assert f'zoo.load_model("hf://me/{SMALL}")' in card and f'load_model("{SMALL}")' not in card
-    assert "hf://keras-mpelu" not in card
+    assert "hf://keras-mpelu" not in card and f"`python -m zoo evaluate hf://me/{SMALL}`" in card
+    assert (planned.tag, planned.pin) == (done.tag, done.pin) and planned.commit is None
     ours = (folder / "README.md").read_text()
     assert ours.split("## Training")[1] == card.split("## Training")[1] and f'load_model("{SMALL}")' in ours
     assert hashlib.sha256(published["README.md"]).hexdigest() in published[SUMS].decode()

@@ -144,7 +144,7 @@ def test_a_csv_of_ones_own(tmp_path, capsys):
     assert details["data"]["train_rows"] == 48 and details["data"]["name"] == "own_my_things"
     card = (folder / "README.md").read_text()
     assert "Rescaled from 60 to 3 epochs" in card and "48 rows of own_my_things" in card and "of seeds [3, 4]" in card
-    assert "The recipe of snn_mlp2.digits; nothing was chosen on these rows." in card
+    assert "The recipe of snn_mlp2.digits, whose values were set for other data." in card
     assert "| seeds | [3, 4] |" in card and " minutes for all 2 seeds on " in card
     # It may be published, and is still known for anyone's own: no test rows that `publish` or `evaluate` would load.
     for file in folder.rglob("*"):

@@ -305,18 +305,18 @@ def test_what_stops_the_training_is_not_what_it_is_measured_on(tmp_path, monkeyp
 
 
 def test_a_column_of_ids_is_told(tmp_path, capsys):
-    rows = [[str(100 - number), str(number % 7), f"{number}.5", "ab"[number % 2]] for number in range(30)]
-    data = write(tmp_path / "a.csv", ["id", "n", "x", "y"], rows)
+    rows = [[str(100 - n), str(n % 7), f"{n}.5", str(1000 * n + 7), "ab"[n % 2]] for n in range(30)]
+    data = write(tmp_path / "a.csv", ["id", "n", "x", "price", "y"], rows)
     arguments = ("finetune", "snn_mlp2", "--data", data, "--target", "y", "--epochs", 1)
     assert command(training, *arguments, "--out", tmp_path / "out") == 0
     printed = capsys.readouterr()
-    told = [line for line in printed.err.splitlines() if "another whole number in every row" in line]
+    told = [line for line in printed.err.splitlines() if "a different whole number in every row" in line]
     assert len(told) == 1 and told[0].endswith("leave it out: --ignore 'id'")
     results = json.loads((tmp_path / "out" / "recipe.json").read_text())["results"]
     assert f"(the largest class alone: {100 * results['top1_of_the_largest_class']:.2f} %" in printed.out
     assert f"mean recall of the classes {100 * results['balanced_accuracy']:.2f} %)" in printed.out
     assert command(training, *arguments, "--out", tmp_path / "other", "--ignore", "id") == 0
-    assert "another whole number" not in capsys.readouterr().err
+    assert "a different whole number" not in capsys.readouterr().err
 
 
 def test_rows_of_a_program_are_encoded_as_those_of_a_file(tmp_path, capsys):
@@ -325,6 +325,9 @@ def test_rows_of_a_program_are_encoded_as_those_of_a_file(tmp_path, capsys):
     assert (
         command(training, "finetune", "snn_mlp2", "--data", data, "--target", "class", "--out", out, "--epochs", 1) == 0
     )
+    coded = tmp_path / "coded"
+    options = ("--data", data, "--target", "class", "--categorical", "code", "--epochs", 1)
+    assert command(training, "finetune", "snn_mlp2", *options, "--out", coded) == 0
     table = tables.Table.from_json(json.loads((out / "recipe.json").read_text())["table"])
     expected = tables.read_rows(table, data)
     records = [dict(zip(header, row, strict=True)) for row in rows]
@@ -347,6 +350,13 @@ def test_rows_of_a_program_are_encoded_as_those_of_a_file(tmp_path, capsys):
     capsys.readouterr()
     without = zoo.encode_rows([typed(records[0]) | {"colour": None}], out)
     assert without[0, 0] == 0 and capsys.readouterr().err == ""  # missing, and no category that the model does not know
+    assert zoo.encode_rows([], out).shape == (0, expected.shape[1])
+    codes = [record | {"code": float(record["code"])} for record in records]  # of which some are not numbers, but codes
+    np.testing.assert_array_equal(zoo.encode_rows(codes, coded), zoo.encode_rows(records, coded))
+    assert capsys.readouterr().err == ""
+    for wrong in (records[0], ["text"]):
+        with pytest.raises(ValueError, match="rows is a list of dictionaries"):
+            zoo.encode_rows(wrong, out)
     with pytest.raises(ValueError, match="row 2 has the columns .*, the first one "):
         zoo.encode_rows([records[0], {"other": 1}], out)
     with pytest.raises(ValueError, match="this table lacks the columns"):
@@ -484,9 +494,13 @@ def bad_tables(folder):
     yield table("dash", dash), (), "line 9, column 'y': '-' is no finite number"
     digits = [[str(n), "a", str(n % 3 if n else 7)] for n in range(30)]
     tiny = [[f"{n}e-12", "a", "xy"[n % 2]] for n in range(30)]
-    yield table("tiny", tiny), (), "column 'n': its numbers differ by some 8.66e-12 around 1.45e-11, which is lost"
+    yield table("tiny", tiny), (), "by some 8.66e-12 around 1.45e-11, of which the network would see next to nothing"
     seconds = [[f"{1.7e12 + n:.0f}", "a", "xy"[n % 2]] for n in range(30)]
-    yield table("seconds", seconds), (), "around 1.7e+12, which is lost in float32; give it in a smaller unit, subtract"
+    yield (
+        table("seconds", seconds),
+        (),
+        "which float32 cannot tell apart; subtract a constant such as the smallest of them",
+    )
     yield table("lonely_digit", digits), (), "one row of class '7'"
     lonely = [[str(n), "a", f"k{min(n, 3)}"] for n in range(30)]
     yield table("three_lonely", lonely), (), "one row of class 'k0', 'k1', 'k2' (4 values"
@@ -494,8 +508,10 @@ def bad_tables(folder):
     yield table("flags", flags, ["n", "n is missing", "y"]), (), "a column 'n is missing', which is also"
     yield table("names", names), (), "150 different values in column 't'"
     several = [[f"day {n}", f"name {n}", "xy"[n % 2]] for n in range(150)]
-    yield table("several", several, ["the day", "t", "y"]), (), "1 further columns cannot be taken as they are: 't'"
-    yield table("quoted", several, ["the day", "t", "y"]), (), "to leave all out: --ignore 'the day' 't'"
+    yield table("several", several, ["the day", "t", "y"]), (), "as little can be taken as they are: 't'; to leave"
+    several = [[*row, "1"] for row in several]
+    names = ["the day", "t", "y", "n"]
+    yield table("quoted", several, names), ("--ignore", "n"), "to leave all out: --ignore 'n' 'the day' 't'"
     german = [[f"{n},25", "a", "xy"[n % 2]] for n in range(150)]
     yield table("german", german), (), "write them as numbers such as 1234.5, or leave the column out by --ignore 'n'"
     codes = [["-", "a", "x"], *([str(n), "a", "xy"[n % 2]] for n in range(150))]

@@ -87,7 +87,7 @@ def card_text(details, address=None):
         f"{_network(name, results)}\n",
         f"Measured on the {data['test_rows']:,} test rows of {dataset_name}, read "
         f"{'before and after rounding' if _storage(results) else 'once'}, after the training; by "
-        f"`python -m zoo evaluate {name}`:\n",
+        f"`python -m zoo evaluate {address or name}`:\n",
         *_table(("figure", "these weights"), filter(None, rows)),
         f"Spread: {_spread(results)}\n",
         f"Paper: {_paper_in_words(name)}\n",

@@ -108,8 +108,8 @@ def finetune_table(
             print(f"column {column.name!r} is left out: {column.reason}", file=sys.stderr)
         elif column.kind == "number" and _counts_rows([row[header.index(column.name)] for _, row in rows]):
             print(
-                f"column {column.name!r} has another whole number in every row; if it numbers or names them, leave it "
-                f"out: --ignore {column.name!r}",
+                f"column {column.name!r} has a different whole number in every row, with few gaps; if it numbers the "
+                f"rows, leave it out: --ignore {column.name!r}",
                 file=sys.stderr,
             )
         elif column.kind == "category" and column.name not in categorical:
@@ -148,9 +148,12 @@ def finetune_table(
 
 
 def _counts_rows(cells):
-    """Whether the cells look like ids: whole numbers, none twice."""
+    """Whether the cells look like numbers of rows: whole ones, none twice, with few gaps."""
     texts = {cell.strip() for cell in cells}
-    return len(texts) == len(cells) > 20 and all(text.lstrip("+-").isdigit() for text in texts)
+    if not len(texts) == len(cells) > 20 or not all(text.isascii() and text.isdigit() for text in texts):
+        return False
+    numbers = sorted(map(int, texts))
+    return numbers[-1] - numbers[0] < 2 * len(numbers)
 
 
 def _task_of(data, target, texts):

@@ -120,8 +120,8 @@ def fit(
 
     Raises:
         ValueError: the folder holds another run, a batch is larger than the
-            data, there are not so many devices, or the recipe's teachers were
-            not asked about these rows.
+            data, there are not so many devices, the recipe's teachers were not
+            asked about these rows, or Keras is told to make fewer steps.
         BlockingIOError: another process trains in this folder.
         FloatingPointError: the loss is not finite; names the step and the
             layer. The last good checkpoint is kept.
@@ -132,6 +132,12 @@ def fit(
     steps = len(x) // recipe.batch_size
     if steps < 1:
         raise ValueError(f"batch_size {recipe.batch_size} is larger than the {len(x)} training rows; make it smaller")
+    most_epochs, most_steps = keras.config.max_epochs(), keras.config.max_steps_per_epoch()
+    if most_steps is not None or most_epochs is not None and most_epochs < recipe.epochs:
+        raise ValueError(
+            f"{recipe.name}: Keras is told to make at most {most_epochs} epochs of {most_steps} steps, and this run "
+            f"has {recipe.epochs} of {steps}; leave KERAS_MAX_EPOCHS and KERAS_MAX_STEPS_PER_EPOCH unset"
+        )
     _check_taught(taught, recipe, len(x), num_classes)
     found = check_devices(devices, recipe.batch_size)
     folder = pathlib.Path(folder)
@@ -252,8 +258,7 @@ def _pieces(network, together=1):
 def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
     """Calls `fit` for what is left: first for the rest of a begun epoch, then for the whole ones."""
     while keeper.step < recipe.epochs * steps and not keeper.stop:
-        before = keeper.step
-        epoch, done = divmod(before, steps)
+        epoch, done = divmod(keeper.step, steps)
         together = keeper.together
         rows = functools.partial(row_batches, recipe, count, seed, steps, keeper.step, together)
         model.fit(
@@ -267,12 +272,6 @@ def _train_from(model, recipe, count, seed, steps, keeper, callbacks):
         )
         if keeper.failed or model.stop_training:  # by a callback
             break
-        if keeper.step == before:  # Keras caps what it is asked for
-            raise ValueError(
-                f"{recipe.name}: Keras made no step of epoch {epoch + 1} of {recipe.epochs}; its own limits are set "
-                f"(keras.config.max_epochs() is {keras.config.max_epochs()}, max_steps_per_epoch() "
-                f"{keras.config.max_steps_per_epoch()}): leave KERAS_MAX_EPOCHS and KERAS_MAX_STEPS_PER_EPOCH unset"
-            )
     keeper.save()
     if keeper.failed:
         raise FloatingPointError(_diagnosis(model, recipe, count, seed, steps, keeper))

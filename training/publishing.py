@@ -42,6 +42,7 @@ from zoo.inference import predict
 from zoo.messages import first_line
 from zoo.pretrained import load_folder
 from zoo.registry import BUNDLED
+from zoo.registry import published_weights
 
 WAITING = pathlib.Path("results/hub")  # folders too large for the wheel
 FILES = {
@@ -105,32 +106,44 @@ def publish(name, namespace=None, private=False, dry_run=False, folder=None, dat
     repository = f"{namespace}/{name}" if namespace else repository_of(name)
     with completed(find_waiting(name) if folder is None else pathlib.Path(folder)) as folder:
         checks = tuple(check_publishable(name, folder, data_dir))
-        of_the_zoo = is_of_a_recipe(read_details(folder)) and repository.partition("/")[0] == NAMESPACE
-        try:
-            with addressed(folder, repository) as sent:
-                pin = sha256(sent / SUMS)
-                if dry_run:
-                    return Publication(repository, None, tag_of(pin), pin, False, checks, of_the_zoo)
-                commit, changed = _upload(sent, repository, private, tag_of(pin), name)
-        except (*client_errors(), ValueError) as error:
-            if isinstance(error, ValueError):  # the Hub's own words on what was sent
-                words = " ".join(str(error).split())
-                raise ValueError(f"{endpoint()} refuses {repository}, and nothing was published: {words}") from error
-            raise OSError(
-                f"cannot publish {repository} at {endpoint()}: {explain(error)}; run the same command again: what has "
-                "arrived is kept"
-            ) from error
-    return Publication(repository, commit, tag_of(pin), pin, changed, checks, of_the_zoo)
+        own = not is_of_the_zoo(folder, repository)
+        with addressed(folder, repository) if own else contextlib.nullcontext(folder) as sent:
+            pin = sha256(sent / SUMS)
+            commit, changed = None, False
+            if not dry_run:
+                commit, changed = _send(sent, repository, private, pin, name)
+    return Publication(repository, commit, tag_of(pin), pin, changed, checks, not own)
+
+
+def _send(folder, repository, private, pin, name):
+    """The commit that has a folder, and whether it is new."""
+    try:
+        return _upload(folder, repository, private, tag_of(pin), name)
+    except (*client_errors(), ValueError) as error:
+        if isinstance(error, ValueError):  # the Hub's own words on what was sent
+            words = " ".join(str(error).split())
+            raise ValueError(f"{endpoint()} refuses {repository}, and nothing was published: {words}") from error
+        raise OSError(
+            f"cannot publish {repository} at {endpoint()}: {explain(error)}; run the same command again: what has "
+            "arrived is kept"
+        ) from error
+
+
+def is_of_the_zoo(folder, repository):
+    """Whether a folder is to be loaded by its name: in the zoo's namespace, or as it was published, in a mirror."""
+    details = read_details(folder)
+    as_published = published_weights().get(details["name"]) == sha256(folder / SUMS)
+    return is_of_a_recipe(details) and (as_published or repository.partition("/")[0] == NAMESPACE)
 
 
 @contextlib.contextmanager
 def addressed(folder, repository):
-    """The folder, or of a model of a recipe in another namespace a copy whose card loads it from there.
+    """The folder, or of a model of a recipe a copy whose card loads it from the repository.
 
     By its name, as the zoo's own cards have it, readers would load the zoo's model, or none.
     """
     details = read_details(folder)
-    if repository.partition("/")[0] == NAMESPACE or not is_of_a_recipe(details):
+    if not is_of_a_recipe(details):
         yield folder
         return
     with tempfile.TemporaryDirectory() as work:

@@ -139,7 +139,7 @@ class Recipe:
             )
         variant = "" if self.dataset.startswith("uci/") else "".join(self.name.partition(".")[2].partition("-")[1:])
         overrides = {key: value for key, value in self.overrides.items() if key not in CIFAR10_STATISTICS}
-        notes = f"The recipe of {self.name}; nothing was chosen on these rows. {self.notes}"
+        notes = f"The recipe of {self.name}, whose values were set for other data. {self.notes}"
         return dataclasses.replace(
             self, name=f"{self.arch}.{own_name(path)}{variant}", overrides=overrides, notes=notes
         )
@@ -645,7 +645,7 @@ def get_recipe(name):
     50
     """
     table = _recipes()
-    arch = name.partition(".")[0]
+    arch = str(name).partition(".")[0]
     if arch in list_models() and not any(known.startswith(f"{arch}.") for known in table):
         family = model_info(arch)["family"]
         raise ValueError(f"{arch} has no recipe: give its family, {family!r}, a line in IMAGES of training/recipes.py")

@@ -116,7 +116,7 @@ def _list(args):
 
 def _info(args):
     index, name = read_index(), args.name
-    path = os.path.isdir(name) or os.sep in name or "://" in name  # of a folder, or an address on the Hub
+    path = os.path.isdir(name) or os.sep in name or "/" in name  # of a folder, or an address on the Hub
     known = name in index["architectures"] or name in index["models"]
     for key, value in _of_a_folder(name) if path and not known else _readable(model_info(name)):
         print(f"{key:<18} {value}")
@@ -145,7 +145,8 @@ def _of_a_folder(name):
     if classes:
         yield "classes", f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
     for key, value in results.items():
-        if key == "top1_by_seed" and len(value) > 1:
+        numbers = value if isinstance(value, list) and all(isinstance(one, float) for one in value) else ()
+        if key == "top1_by_seed" and len(numbers) > 1:  # anyone may have written it
             yield from _mean_of_seeds(results)
         if isinstance(value, int | float):
             yield key, f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
@@ -193,7 +194,7 @@ def _mean_of_seeds(results):
     from zoo.figures import mean_and_spread
 
     mean, spread = mean_and_spread(results["top1_by_seed"])
-    seeds = f" (seeds {', '.join(map(str, results['seeds']))})" if "seeds" in results else ""
+    seeds = f" (seeds {', '.join(map(str, results['seeds']))})" if isinstance(results.get("seeds"), list) else ""
     yield "mean top-1", f"{100 * mean:.2f} +- {100 * spread:.2f} %{seeds}"
 
 

@@ -132,16 +132,18 @@ def encode_rows(rows, name):
 
     Args:
         rows: A list of `{column: value}`, each with the same columns, as
-            pandas has them in `frame.to_dict("records")`. `None` and NaN are
-            missing cells; the target may be there.
+            pandas has them in `frame.to_dict("records")`. `None`, NaN and
+            `pandas.NA` are missing cells; the target may be there. Texts are
+            those of the file that the model was trained on.
         name: The model's folder or address, as for `zoo.load_model`.
 
     Returns:
         A float32 array of shape `(rows, numbers)`.
 
     Raises:
-        ValueError: the model is not of a table of one's own, a column is
-            missing or one too many, or a value of a column of numbers is none.
+        ValueError: the model is not of a table of one's own, the rows are no
+            dictionaries, a column is missing or one too many, or a value of a
+            column of numbers is none.
 
     Example:
 
@@ -155,16 +157,28 @@ def encode_rows(rows, name):
     details = read_details(find_folder(name)[0])
     if "table" not in details:
         raise ValueError(f"{name} was not made of a table of one's own; give model.predict the numbers themselves")
-    rows = list(rows)
-    header = list(rows[0]) if rows else []
+    table, rows = tables.Table.from_json(details["table"]), list(rows)
+    if not rows:
+        return np.zeros((0, len(table.feature_names())), "float32")
+    header = list(rows[0])
     for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(
+                f"rows is a list of dictionaries, {{column: value}}; received a {type(row).__name__} in it; of a "
+                'pandas frame give frame.to_dict("records")'
+            )
         if set(row) != set(header):
             raise ValueError(f"row {number} has the columns {some(list(row))}, the first one {some(header)}")
-    cells = [
-        (number, ["" if value is None or value != value else str(value) for value in map(row.get, header)])
-        for number, row in enumerate(rows, start=1)
-    ]
-    return tables.encode(tables.Table.from_json(details["table"]), "this table", header, cells)
+    known = {column.name: column.vocabulary for column in table.columns if column.kind == "category"}
+
+    def text_of(name, value):
+        text = "" if value is None else str(value)
+        if isinstance(value, float) and value.is_integer() and text not in known.get(name, [text]):
+            return str(int(value))  # pandas has a column of whole numbers with missing ones as floats
+        return text
+
+    cells = [(number, [text_of(name, row[name]) for name in header]) for number, row in enumerate(rows, start=1)]
+    return tables.encode(table, "this table", header, cells)
 
 
 def kind_of_outputs(model, details):

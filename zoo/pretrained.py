@@ -143,7 +143,7 @@ def load_folder(
             "it; fine-tune without deploy=True, then deploy the fine-tuned model: zoo.deploy.deploy(model)"
         )
     model = without_head(model) if features else with_head(model, num_classes, classifier_activation)
-    if dtype is None and any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
+    if dtype is None and any(layer.dtype_policy.name == "mixed_float16" for layer in model._flatten_layers()):
         dtype = "mixed_float16"  # as it was saved; a config has none of the model itself
     if dtype is not None:  # by which `compile` scales the loss in float16
         model.dtype_policy = dtype

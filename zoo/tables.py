@@ -114,12 +114,12 @@ def learn(path, header, rows, target, categorical=(), ignore=()):
         except ValueError as error:
             refused[name] = error
     if refused:
-        (first, error), *others = refused.items()
+        error, *others = refused.values()
         if not others:
             raise error
         raise ValueError(
-            f"{error}; {len(others)} further columns cannot be taken as they are: "
-            f"{some([name for name, _ in others])}; to leave all out: --ignore {' '.join(map(repr, refused))}"
+            f"{error}; as little can be taken as they are: {some(list(refused)[1:])}; to leave all out: --ignore "
+            f"{' '.join(map(repr, (*ignore, *refused)))}"
         ) from error
     table = Table(tuple(columns), target)
     taken = {column.name for column in columns if column.kind != "ignored"}
@@ -158,11 +158,14 @@ def _learn_column(path, name, cells, categorical):
         line, text = present[np.argmax(np.abs(values))]
         finite_number(path, line, name, text, LARGEST)
         deviation, middle = float(np.std(values)), float(np.mean(values))
-        if deviation < max(SMALLEST, abs(middle) * EPSILON) and not min(values) == max(values):
+        what = f"{path}, column {name!r}: its numbers differ by some {deviation:.3g} around {middle:.6g}"
+        if min(values) < max(values) and deviation < abs(middle) * EPSILON:
             raise ValueError(
-                f"{path}, column {name!r}: its numbers differ by some {deviation:.3g} around {middle:.6g}, which is "
-                f"lost in float32; give it in a smaller unit, subtract a constant, or leave it out by --ignore {name!r}"
+                f"{what}, which float32 cannot tell apart; subtract a constant such as the smallest of them, or if "
+                f"they are codes give --categorical {name!r}"
             )
+        if min(values) < max(values) and deviation < SMALLEST:
+            raise ValueError(f"{what}, of which the network would see next to nothing; give it in a smaller unit")
         return Column(name, "number", fill=float(np.median(values)), flagged=flagged)
     texts = {text.strip() for _, text in present}
     if len(texts) > MOST_CATEGORIES:
