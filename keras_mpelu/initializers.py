@@ -73,9 +73,9 @@ class MPELUNormal(keras.initializers.Initializer):
                 "give biases the initializer 'zeros'"
             )
         fan_in, fan_out = _fans(shape)
-        seed, self._first = self.seed if self._first is None else self._first, None
+        seed = self.seed
         if seed is None:
-            seed = _draw()
+            seed, self._first = self._first or _draw(), None
         n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         return keras.random.normal(
             shape, stddev=(self._scale / n) ** 0.5, dtype=dtype or keras.config.floatx(), seed=seed

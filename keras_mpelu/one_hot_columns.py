@@ -46,14 +46,13 @@ class OneHotColumns(keras.layers.Layer):
         # For every column of the output the input's column, and the code that it stands for (-1: the number itself).
         self._source = [column for column, size in enumerate(self.sizes) for _ in range(max(size, 1))]
         self._code = [code for size in self.sizes for code in (range(size) if size else [-1])]
-        self._is_number = [code < 0 for code in self._code]
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: len(self.sizes)})
 
     def call(self, inputs):
         values = ops.take(inputs, self._source, axis=-1)
         values = ops.cast(values, keras.backend.result_type(values.dtype, "float32"))
         codes = ops.convert_to_tensor(self._code, values.dtype)
-        encoded = ops.where(ops.convert_to_tensor(self._is_number), values, ops.cast(values == codes, values.dtype))
+        encoded = ops.where(codes < 0, values, ops.cast(values == codes, values.dtype))
         return ops.cast(encoded, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):

@@ -220,6 +220,12 @@ def test_what_a_card_says_of_alpha():
     assert what_was_learned(zoo.create_model("snn_mlp2", width=4)) == {}
 
 
+def test_a_card_says_whether_the_settings_were_chosen():
+    details = details_of("snn_mlp2.wine")
+    assert "settings were chosen on part of these rows; the forest" in card_text(details)
+    assert "settings were set beforehand; the forest" in card_text(details | {"name": "relu_mlp.wine"})
+
+
 def test_a_card_says_how_sure_a_figure_is():
     """By SciPy's interval, which is wide where a few rows are all right, too."""
     for right, rows in ((36, 36), (31, 53), (6677, 10000)):

@@ -15,6 +15,7 @@ from training.folder_files import SAFETENSORS
 from training.folder_files import leave_out_second_copy
 from training.folder_files import safetensors_bytes
 from training.recipes import MPELU_WEIGHTS
+from training.recipes import is_tuned
 from training.report import others_weights
 from training.text_tables import markdown_table
 from zoo import uci
@@ -42,10 +43,15 @@ from zoo.registry import train_command
 LICENSE = "apache-2.0"
 OWN_DATA = "own data"  # in place of a data set's name and sum: `python -m training train --data`
 
-# In this form for cards; the README has it in the same.
+# As in the README.
 MPELU_IN_WORDS = "f(x) = x for x > 0, alpha * (exp(beta * x) - 1) otherwise, alpha and beta learnt for each channel"
-CHOSEN = "The network's settings were chosen on part of these rows;"
-NOT_CHOSEN = "The network's settings were set beforehand;"
+SCALED = {  # by `zoo.uci.Facts.scaling`
+    "together": " The authors standardised all rows together, those for testing too, so that every figure on the "
+    "test rows, theirs as well, owes them a little.",
+    "apart": " The authors standardised the training rows by themselves and the test rows by themselves, so new rows "
+    "would need statistics of many of their kind.",
+    "": "",
+}
 AT_ZERO = 0.05  # a median alpha below it counts as 0: MPELU with alpha = 0 is ReLU
 
 
@@ -74,16 +80,14 @@ def card_text(details, address=None):
         ("expected calibration error, 15 bins", f"{results['ece']:.4f}"),
     ]
     unknown = f'Where the package does not know the name yet: `zoo.load_model("hf://{repository_of(name)}")`. '
-    if address is not None:
-        unknown = ""
     lines = [
         card_head(details, name, tags=[name.partition(".")[0]], license=LICENSE),
         f"# {name}\n",
         snippet(address or name, input_shape, len(details["class_names"])),
         f"{_preprocessing(data['name'])} It needs the package keras-mpelu, and runs on TensorFlow, JAX and PyTorch. "
-        f"{unknown}After `import keras_mpelu`, plain `keras.saving.load_model` reads the folder that "
-        "`huggingface_hub.snapshot_download` gives. There model.safetensors holds the same weights by the names of "
-        "the layers.\n",
+        f"{'' if address else unknown}After `import keras_mpelu`, plain `keras.saving.load_model` reads the folder "
+        "that `huggingface_hub.snapshot_download` gives. There model.safetensors holds the same weights by the names "
+        "of the layers.\n",
         f"{_network(name, results)}\n",
         f"Measured on the {data['test_rows']:,} test rows of {dataset_name}, read "
         f"{'before and after rounding' if _storage(results) else 'once'}, after the training; by "
@@ -101,9 +105,7 @@ def card_text(details, address=None):
     if peers := others_weights(name):
         lines.append(f"Others' weights for the ReLU network of this size, top-1 in %: {peers}.\n")
     if "cross_validation" in results:
-        lines += _cross_validation(
-            results["cross_validation"], chosen="chosen on a validation split" in recipe["notes"]
-        )
+        lines += _cross_validation(results["cross_validation"], chosen=is_tuned(name))
     if "top1_by_superclass" in results:
         lines += _superclasses(results["top1_by_superclass"])
     lines += [
@@ -354,7 +356,7 @@ def _paper_in_words(name):
     arch = read_index()["architectures"].get(name.partition(".")[0], {})
     sources = [source.partition(" (")[0] for source in arch.get("sources", ())]
     # Where Li et al. took a network over, the figures of it with MPELU are theirs.
-    whose = next((source for source in sources if source.startswith("Li et al.")), *sources[:1]) if sources else "it"
+    whose = next((source for source in sources if source.startswith("Li et al.")), sources[0] if sources else "it")
     if figure := _paper(name):
         return f"top-1 {in_percent(figure)} ({whose})."
     paper = arch.get("paper", {})
@@ -369,7 +371,8 @@ def _cross_validation(result, chosen):
         f"The recipe, not these weights: accuracy in {result['folds']}-fold stratified cross-validation over all "
         f"{result['rows']:,} rows (mean +- standard deviation of the folds), all methods in one run:\n",
         *_table(("method", "accuracy"), rows),
-        f"{CHOSEN if chosen else NOT_CHOSEN} the forest and the SVM were not tuned.\n",
+        f"The network's settings were {'chosen on part of these rows' if chosen else 'set beforehand'}; the forest and "
+        "the SVM were not tuned.\n",
     ]
 
 
@@ -398,16 +401,6 @@ def _data(details):
         return f"{words} {nameless}{scaled}"
     columns = f" Columns: {', '.join(columns)}." if columns else ""
     return f"{words}{columns} Classes: {', '.join(classes)}."
-
-
-# By `Facts.scaling`.
-SCALED = {
-    "together": " The authors standardised all rows together, those for testing too, so that every figure on the "
-    "test rows, theirs as well, owes them a little.",
-    "apart": " The authors standardised the training rows by themselves and the test rows by themselves, so new rows "
-    "would need statistics of many of their kind.",
-    "": "",
-}
 
 
 def _limits(details):

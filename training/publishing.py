@@ -106,13 +106,15 @@ def publish(name, namespace=None, private=False, dry_run=False, folder=None, dat
     repository = f"{namespace}/{name}" if namespace else repository_of(name)
     with completed(find_waiting(name) if folder is None else pathlib.Path(folder)) as folder:
         checks = tuple(check_publishable(name, folder, data_dir))
-        own = not is_of_the_zoo(folder, repository)
-        with addressed(folder, repository) if own else contextlib.nullcontext(folder) as sent:
+        details = read_details(folder)
+        of_a_recipe = is_of_a_recipe(details)
+        as_published = published_weights().get(name) == sha256(folder / SUMS)  # so in a mirror too
+        of_the_zoo = of_a_recipe and (as_published or repository.partition("/")[0] == NAMESPACE)
+        by_address = of_a_recipe and not of_the_zoo
+        with addressed(folder, details, repository) if by_address else contextlib.nullcontext(folder) as sent:
             pin = sha256(sent / SUMS)
-            commit, changed = None, False
-            if not dry_run:
-                commit, changed = _send(sent, repository, private, pin, name)
-    return Publication(repository, commit, tag_of(pin), pin, changed, checks, not own)
+            commit, changed = (None, False) if dry_run else _send(sent, repository, private, pin, name)
+    return Publication(repository, commit, tag_of(pin), pin, changed, checks, of_the_zoo)
 
 
 def _send(folder, repository, private, pin, name):
@@ -129,23 +131,12 @@ def _send(folder, repository, private, pin, name):
         ) from error
 
 
-def is_of_the_zoo(folder, repository):
-    """Whether a folder is to be loaded by its name: in the zoo's namespace, or as it was published, in a mirror."""
-    details = read_details(folder)
-    as_published = published_weights().get(details["name"]) == sha256(folder / SUMS)
-    return is_of_a_recipe(details) and (as_published or repository.partition("/")[0] == NAMESPACE)
-
-
 @contextlib.contextmanager
-def addressed(folder, repository):
-    """The folder, or of a model of a recipe a copy whose card loads it from the repository.
+def addressed(folder, details, repository):
+    """A copy of the folder whose card loads the model from the repository.
 
     By its name, as the zoo's own cards have it, readers would load the zoo's model, or none.
     """
-    details = read_details(folder)
-    if not is_of_a_recipe(details):
-        yield folder
-        return
     with tempfile.TemporaryDirectory() as work:
         copy = pathlib.Path(shutil.copytree(folder, pathlib.Path(work) / folder.absolute().name))
         (copy / "README.md").write_text(card_text(details, f"{SCHEME}{repository}"), encoding="utf-8")

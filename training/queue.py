@@ -1,7 +1,6 @@
 """The queue: a Markdown table of training commands, worked through from the top."""
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 import re
@@ -145,8 +144,7 @@ def _has_ended(run, out):
     if run.validation is not None:
         home = home / f"validation-{run.validation}"
         path = home / "validation.json"
-    given = {"dtype": run.dtype, "publish": run.publish}
-    recipe = dataclasses.replace(recipe, **{field: value for field, value in given.items() if value})
+    recipe = recipe.given(dtype=run.dtype, publish=run.publish)
     epochs = run.epochs
     if run.minutes is not None:
         epochs = timed_epochs(home).get(run.minutes)

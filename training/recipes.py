@@ -144,6 +144,10 @@ class Recipe:
             self, name=f"{self.arch}.{own_name(path)}{variant}", overrides=overrides, notes=notes
         )
 
+    def given(self, **fields):
+        """The same recipe with these fields in place of its own, but for those that are `None`."""
+        return dataclasses.replace(self, **{field: value for field, value in fields.items() if value is not None})
+
     def rescaled(self, epochs):
         """The same recipe in another number of epochs: rates and warm-up move in proportion, the notes say so."""
         if epochs == self.epochs:
@@ -509,6 +513,11 @@ TABULAR = {
 }
 
 
+def is_tuned(name):
+    """Whether the recipe of that name is one of `TABULAR`."""
+    return any(name == f"snn_mlp{depth}.{dataset}" for depth, dataset in TABULAR)
+
+
 def _tabular(name, width, epochs, rate, dropout):
     """The paper's network and plain SGD (here with momentum 0.9 and a cosine schedule), batch 16.
 
@@ -646,11 +655,13 @@ def get_recipe(name):
     """
     table = _recipes()
     arch = str(name).partition(".")[0]
-    if arch in list_models() and not any(known.startswith(f"{arch}.") for known in table):
-        family = model_info(arch)["family"]
-        raise ValueError(f"{arch} has no recipe: give its family, {family!r}, a line in IMAGES of training/recipes.py")
-    if name in list_models():
-        name = next(known for known in table if known.startswith(f"{name}."))
+    if name == arch:  # the default of an architecture
+        name = next((known for known in table if known.startswith(f"{arch}.")), name)
     if name not in table:
+        if arch in list_models() and not any(known.startswith(f"{arch}.") for known in table):
+            family = model_info(arch)["family"]
+            raise ValueError(
+                f"{arch} has no recipe: give its family, {family!r}, a line in IMAGES of training/recipes.py"
+            )
         raise unknown_name(name, table, "recipe")
     return table[name]

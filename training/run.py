@@ -147,8 +147,7 @@ def train(
             f"the seeds added to {add_to} are of its recipe and data; leave out bundle, data and validation"
         )
     named = recipe
-    given = {"publish": publish, "dtype": dtype}
-    recipe = dataclasses.replace(recipe, **{field: value for field, value in given.items() if value is not None})
+    recipe = recipe.given(publish=publish, dtype=dtype)
     home = pathlib.Path(out) / recipe.name
     check_writable(home)
     missing = _missing_packages(tensorboard, out)

@@ -145,8 +145,9 @@ def _of_a_folder(name):
     if classes:
         yield "classes", f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
     for key, value in results.items():
-        numbers = value if isinstance(value, list) and all(isinstance(one, float) for one in value) else ()
-        if key == "top1_by_seed" and len(numbers) > 1:  # anyone may have written it
+        # Anyone may have written it.
+        numbers = isinstance(value, list) and all(isinstance(one, float) for one in value)
+        if key == "top1_by_seed" and numbers and len(value) > 1:
             yield from _mean_of_seeds(results)
         if isinstance(value, int | float):
             yield key, f"{value:,}" if isinstance(value, int) else f"{value:.6g}"

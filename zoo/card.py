@@ -1,19 +1,21 @@
 """Model cards: the head that the Hub reads, and the short card of anyone's saved model."""
 
 from zoo.datasets import CIFAR
+from zoo.datasets import SCIKIT_LEARN
+from zoo.datasets import list_datasets
 from zoo.figures import mean_and_spread
 from zoo.hub import SCHEME
 from zoo.hub import repository_of
 from zoo.registry import read_index
 from zoo.uci import ARCHIVE
 
-SCIKIT_LEARN = "https://scikit-learn.org/stable/datasets/toy_dataset.html"
+TOY_DATASETS = "https://scikit-learn.org/stable/datasets/toy_dataset.html"
 SOURCES = {  # data set -> where its rows come from
     "cifar10": "CIFAR-10 (Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html)",
     "cifar100": "CIFAR-100 (Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html)",
     **{
-        name: f"`sklearn.datasets.load_{name}()`, from the UCI repository ({SCIKIT_LEARN}), in a split of our own"
-        for name in ("digits", "wine", "breast_cancer")
+        name: f"`sklearn.datasets.load_{name}()`, from the UCI repository ({TOY_DATASETS}), in a split of our own"
+        for name in SCIKIT_LEARN
     },
 }
 DATASETS = {  # data set -> name in words
@@ -43,7 +45,7 @@ def source_in_words(name):
 def known_dataset(details):
     """Name of the data set of ours that a model was trained on; `None` for one's own rows, however they are called."""
     data = details.get("data", {})
-    ours = data.get("name") in SOURCES or str(data.get("name")).startswith("uci/")
+    ours = data.get("name") in list_datasets()
     return data["name"] if ours and "sha256" in data and "source" not in data else None
 
 

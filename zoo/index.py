@@ -88,17 +88,16 @@ def _architectures():
 
 def _with_paper_figures(found):
     """The rows of the architectures, with the sources and the figures that the families' files have now."""
-    sources = {family: importlib.import_module(f"zoo.{family}").SOURCE for family in FAMILIES}
+    modules = {family: importlib.import_module(f"zoo.{family}") for family in FAMILIES}
     found = {
         arch: {
             **{key: value for key, value in row.items() if key != "paper"},
-            "sources": list(dict.fromkeys([sources[row["family"]], *_source_of_units(arch)])),
+            "sources": list(dict.fromkeys([modules[row["family"]].SOURCE, *_source_of_units(arch)])),
         }
         for arch, row in found.items()
     }
-    for family in FAMILIES:
-        paper = importlib.import_module(f"zoo.{family}").PAPER
-        for name, accuracy in paper.items():
+    for module in modules.values():
+        for name, accuracy in module.PAPER.items():
             found[name.partition(".")[0]].setdefault("paper", {})[name.partition(".")[2]] = accuracy
     return found
 

@@ -138,8 +138,8 @@ def model_info(name):
 
     Returns:
         A dictionary: `name`, `family`, `sources` (the papers), `parameters`,
-        `macs`, `input_shape`, `num_classes` and, for a pretrained model, the figures of its card. No
-        backend is imported.
+        `macs`, `input_shape`, `num_classes` and, for a pretrained model, the
+        figures of its card. No backend is imported.
 
     Raises:
         ValueError: the name is unknown; close names are listed.

@@ -159,12 +159,13 @@ def _learn_column(path, name, cells, categorical):
         finite_number(path, line, name, text, LARGEST)
         deviation, middle = float(np.std(values)), float(np.mean(values))
         what = f"{path}, column {name!r}: its numbers differ by some {deviation:.3g} around {middle:.6g}"
-        if min(values) < max(values) and deviation < abs(middle) * EPSILON:
+        varies = min(values) < max(values)
+        if varies and deviation < abs(middle) * EPSILON:
             raise ValueError(
                 f"{what}, which float32 cannot tell apart; subtract a constant such as the smallest of them, or if "
                 f"they are codes give --categorical {name!r}"
             )
-        if min(values) < max(values) and deviation < SMALLEST:
+        if varies and deviation < SMALLEST:
             raise ValueError(f"{what}, of which the network would see next to nothing; give it in a smaller unit")
         return Column(name, "number", fill=float(np.median(values)), flagged=flagged)
     texts = {text.strip() for _, text in present}
