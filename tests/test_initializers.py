@@ -72,6 +72,14 @@ def test_unseeded_draws_repeat_under_set_random_seed():
     assert not np.any(draws(3) == draws(4))
 
 
+def test_the_first_draw_is_that_of_keras_generator():
+    """As it was when the published networks began."""
+    keras.utils.set_random_seed(3)
+    expected = keras.random.normal((4, 3), stddev=0.5, seed=keras.random.SeedGenerator())
+    keras.utils.set_random_seed(3)
+    np.testing.assert_allclose(MPELUNormal()((4, 3)), expected, rtol=1e-6)
+
+
 def test_it_draws_in_a_model_that_was_restored_from_shapes_alone(tmp_path):
     """As Keras's own do: layers that are to start anew draw by it."""
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, kernel_initializer=MPELUNormal())])

@@ -97,14 +97,17 @@ def test_a_kill_within_a_stack_costs_that_stack_only(small, monkeypatch):
 
 
 @on_jax
-def test_the_speed_of_a_stack_beside_single_fits(small):
+def test_the_speed_of_a_stack_beside_single_fits(small, monkeypatch):
+    fit, taken = uci_speed._fit_alone, []
+    monkeypatch.setattr(uci_speed, "_fit_alone", lambda *given: taken.append(fit(*given)) or taken[-1])
     path = uci_speed.run(small, ["SNN"], fits=2, data_dir=small / "data")
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows and all(row["method"] == "SNN" and row["fitted"] == "2" and row["periods"] == "4" for row in rows)
-    for row in rows:
-        # The time of all is that of the mean of those that were fitted.
-        assert float(row["fit_seconds"]) > 0 and float(row["stacked_seconds"]) > 0
+    assert len(taken) == 2 * len(rows)
+    for row, first, second in zip(rows, taken[::2], taken[1::2], strict=True):
+        of_all = int(row["networks"]) * (first[0] + second[0]) / 2  # by the mean of those that were fitted
+        assert float(row["fit_seconds"]) == pytest.approx(of_all, abs=0.051) and float(row["stacked_seconds"]) > 0
         ratio = float(row["fit_seconds"]) / float(row["stacked_seconds"])
         assert float(row["speed_up"]) == pytest.approx(ratio, rel=0.2, abs=0.2)
 
